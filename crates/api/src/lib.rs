@@ -1,0 +1,1 @@
+//! Which objects exist: one page a kind. No I/O.

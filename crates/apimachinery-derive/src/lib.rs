@@ -1,0 +1,1 @@
+//! The derive behind every API type: struct to Schema, tree to struct, struct to tree.

@@ -1,0 +1,1 @@
+//! Who may ask and in which tongue: TLS, HTTP, authentication, authorization, admission, discovery, OpenAPI, CRDs.

@@ -1,0 +1,1 @@
+//! Gives a pod a network: the plugins, and the runner for foreign ones.

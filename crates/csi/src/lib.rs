@@ -1,0 +1,1 @@
+//! Gives a pod its disks: protocol, client for foreign drivers, our driver.

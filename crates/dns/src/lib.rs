@@ -1,0 +1,1 @@
+//! Answers the names of the cluster.

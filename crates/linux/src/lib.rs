@@ -1,0 +1,1 @@
+//! The kernel, typed: netlink, nftables, mounts, namespaces, cgroups v1 and v2, seccomp, capabilities. The home of `unsafe`.

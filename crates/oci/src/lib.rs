@@ -1,0 +1,1 @@
+//! Makes a process a container. No threads, no async: it forks.

@@ -1,0 +1,1 @@
+//! Certificates, keys, bootstrap tokens, kubeconfigs and their rotation.

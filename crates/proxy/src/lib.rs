@@ -1,0 +1,1 @@
+//! Makes services reachable: nftables maps, one transaction a change.

@@ -1,0 +1,1 @@
+//! Keeps containers: images, snapshots, sandboxes, shim; serves the container runtime protocol.

@@ -1,0 +1,1 @@
+//! Gives a pod its node: one file a plugin.

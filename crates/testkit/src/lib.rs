@@ -1,0 +1,1 @@
+//! What tests share: temporary folders, fake clocks, namespaces that clean up after themselves.

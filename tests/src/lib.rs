@@ -1,0 +1,1 @@
+//! Tests of the whole: the laws of the workspace, simulations, clusters, upgrades.

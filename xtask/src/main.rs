@@ -1,0 +1,3 @@
+//! Chores of the repository: import, bench, dist.
+
+fn main() {}
