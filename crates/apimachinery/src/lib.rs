@@ -1,1 +1,23 @@
-//! What an object is: Schema and its interpreters, Object, Kind, Rules, Quantity, selectors, field errors, Status. No I/O, no async, no kind by name.
+//! What an object is: Schema and its interpreters, Object, Kind, Rules, Quantity, selectors, field errors, Status.
+//!
+//! No I/O, no async, no kind by name. An object travels as a [`Value`] tree whose shape a [`Struct`] describes;
+//! everything the API server does to it (decode, default, prune, validate, merge, apply, encode, print) is one small
+//! interpreter over that pair, the same for built-in kinds and for custom resources.
+//!
+//! Start reading at [`schema`], then [`kind`].
+
+pub mod field;
+pub mod kind;
+pub mod names;
+pub mod schema;
+pub mod status;
+pub mod value;
+
+pub use apimachinery_derive::Api;
+pub use field::{Errors, FieldError, Path};
+pub use kind::{Hooks, Kind, Rules, RulesCx};
+pub use names::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use schema::{Api, Field, Node, Struct, Type};
+pub use smol_str::SmolStr;
+pub use status::Status;
+pub use value::{Map, Value};
