@@ -1,1 +1,3 @@
 //! The kernel, typed: netlink, nftables, mounts, namespaces, cgroups v1 and v2, seccomp, capabilities. The home of `unsafe`.
+
+pub mod netlink;
