@@ -16,6 +16,8 @@ pub struct Status {
     pub message: String,
     /// Boxed: errors are rare and results are everywhere.
     pub details: Option<Box<Details>>,
+    /// `metadata.continue`: how to go on with a list whose revision is gone.
+    pub continue_token: Option<String>,
 }
 
 /// What a Status is about.
@@ -40,7 +42,7 @@ pub struct Cause {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: None }
+        Status { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     fn about(mut self, resource: &GroupResource, name: &str) -> Status {
@@ -142,7 +144,11 @@ impl Status {
         let mut map = Map::new();
         map.insert("kind", "Status");
         map.insert("apiVersion", "v1");
-        map.insert("metadata", Map::new());
+        let mut metadata = Map::new();
+        if let Some(token) = &self.continue_token {
+            metadata.insert("continue", token.as_str());
+        }
+        map.insert("metadata", metadata);
         map.insert("status", if self.code < 400 { "Success" } else { "Failure" });
         if !self.message.is_empty() {
             map.insert("message", self.message.as_str());
@@ -224,6 +230,7 @@ impl Status {
             reason: REASONS.iter().find(|r| **r == reason).copied().unwrap_or(""),
             message: text(value, "message"),
             details,
+            continue_token: value.str_at(&["metadata", "continue"]).map(str::to_string),
         }
     }
 

@@ -187,6 +187,10 @@ impl Value {
         }
     }
 
+    pub fn is_map(&self) -> bool {
+        matches!(self, Value::Map(_))
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
     }
