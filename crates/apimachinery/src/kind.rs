@@ -37,6 +37,14 @@ pub struct Kind {
     pub selectable: Cow<'static, [Text]>,
     /// Objects of this kind are deleted in two steps with a grace period; says how long, given the object.
     pub grace: Option<fn(&Value) -> i64>,
+    /// A deleted object stays while this says so, besides its finalizers (a namespace's `spec.finalizers`).
+    pub held: Option<fn(&Value) -> bool>,
+    /// Changes an object as its deletion begins (a namespace's phase).
+    pub begin_delete: Option<fn(&mut Value)>,
+    /// A finished delete answers with the object instead of a Status.
+    pub returns_deleted: bool,
+    /// A write to `status` may change labels and annotations too.
+    pub status_writes_metadata: bool,
     /// Seconds after its last write at which an object vanishes.
     pub ttl_seconds: Option<u64>,
     /// Members that no field names are pruned before storing (false only where a schema says otherwise).
@@ -331,6 +339,10 @@ impl Kind {
             columns: Vec::new(),
             selectable: Cow::Borrowed(&[]),
             grace: None,
+            held: None,
+            begin_delete: None,
+            returns_deleted: false,
+            status_writes_metadata: true,
             ttl_seconds: None,
             prune: true,
             protobuf: true,

@@ -316,3 +316,11 @@ pub struct Mismatch {
     /// What was there.
     pub found: &'static str,
 }
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: expected {}, got {}", self.path.join("."), self.expected, self.found)
+    }
+}
+
+impl std::error::Error for Mismatch {}
