@@ -61,8 +61,7 @@ fn real_bytes_cross_a_pair() {
             stream.write_all(b"hello").unwrap();
             peer.ip()
         });
-        let mut stream =
-            host.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5))).unwrap().unwrap();
+        let mut stream = host.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(5))).unwrap().unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
@@ -118,7 +117,15 @@ fn bridges_dummies_vxlans_rules_and_special_routes() {
     socket.set_link_up(bridge.index, true).unwrap();
     socket.add_address(bridge.index, ip("192.168.7.1"), 24).unwrap();
     socket
-        .add_vxlan(&Vxlan { name: "vx0", id: 9, port: 4789, local: ip("192.168.7.1"), device: None, mac: None, mtu: 1350 })
+        .add_vxlan(&Vxlan {
+            name: "vx0",
+            id: 9,
+            port: 4789,
+            local: ip("192.168.7.1"),
+            device: None,
+            mac: None,
+            mtu: 1350,
+        })
         .unwrap();
     let vxlan = socket.link("vx0").unwrap();
     assert_eq!(vxlan.kind, "vxlan");

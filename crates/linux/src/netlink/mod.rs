@@ -128,8 +128,8 @@ impl Socket {
     }
 
     pub(crate) fn open(protocol: SockProtocol, groups: u32) -> Result<Self> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
-            .map_err(Error::Socket)?;
+        let fd =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(Error::Socket)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(Error::Socket)?;
         let socket = Self { fd, sequence: 0, buffer: vec![0; RECEIVE] };
         socket.set_timeout(Duration::from_secs(10))?;

@@ -219,9 +219,7 @@ impl Socket {
         fixed[1] = if destination.is_ipv4() { 32 } else { 128 };
         let mut message = Message::new(libc::RTM_GETROUTE, 0, &fixed);
         message.ip(RTA_DST, destination);
-        let mut reply = self
-            .get(&format!("find route to {destination}"), message)?
-            .ok_or(Error::Malformed("route"))?;
+        let mut reply = self.get(&format!("find route to {destination}"), message)?.ok_or(Error::Malformed("route"))?;
         // The answer is marked as a copy, which a listing would skip.
         if let Some(flags) = reply.payload.get_mut(8..12) {
             flags.copy_from_slice(&[0; 4]);
