@@ -1,0 +1,62 @@
+//! Drafts Rust messages and services from protobuf definitions in the Go module cache.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+/// Where definitions are found and drafts go.
+#[derive(Args)]
+pub struct Options {
+    /// The Go module cache.
+    #[arg(long, env = "GOMODCACHE")]
+    modules: PathBuf,
+    /// Compare only, and fail when a committed draft differs.
+    #[arg(long)]
+    check: bool,
+}
+
+struct Protocol {
+    module: &'static str,
+    definition: &'static str,
+    package_file: &'static str,
+    draft: &'static str,
+    title: &'static str,
+}
+
+const PROTOCOLS: [Protocol; 1] = [Protocol {
+    module: "k8s.io/cri-api@v0.37.2",
+    definition: "pkg/apis/runtime/v1/api.proto",
+    package_file: "runtime.v1.rs",
+    draft: "crates/cri/src/v1.rs",
+    title: "Messages and services of the container runtime protocol, version 1.",
+}];
+
+/// Drafts every protocol.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository's root")?;
+    for protocol in &PROTOCOLS {
+        let draft = draft(&options.modules, protocol).with_context(|| protocol.module.to_owned())?;
+        let path = root.join(protocol.draft);
+        if !options.check {
+            std::fs::write(&path, draft)?;
+        } else if std::fs::read_to_string(&path)? != draft {
+            bail!("{} differs from {}: run cargo xtask import-protos", protocol.draft, protocol.module);
+        }
+    }
+    Ok(())
+}
+
+fn draft(modules: &Path, protocol: &Protocol) -> anyhow::Result<String> {
+    let folder = modules.join(protocol.module);
+    let definition = folder.join(protocol.definition);
+    let mut set = protox::compile([&definition], [&folder])?;
+    for file in &mut set.file {
+        // Names and numbers carry over, upstream's sentences do not.
+        file.source_code_info = None;
+    }
+    let out = tempfile::tempdir()?;
+    tonic_prost_build::configure().out_dir(out.path()).compile_fds(set)?;
+    let code = std::fs::read_to_string(out.path().join(protocol.package_file))?;
+    Ok(format!("//! {}\n//! Drafted by `cargo xtask import-protos`; do not edit.\n\n{code}", protocol.title))
+}
