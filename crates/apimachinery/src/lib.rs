@@ -7,9 +7,13 @@
 //! Start reading at [`schema`], then [`kind`].
 
 pub mod field;
+mod json_text;
 pub mod kind;
+mod lookup;
 pub mod names;
+pub mod patch;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod value;
 
