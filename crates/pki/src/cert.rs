@@ -10,13 +10,13 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 /// What a certificate says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertInfo {
-    /// First common name of the subject: the user name of a client.
+    /// Common name of the subject: the user name of a client.
     pub common_name: String,
     /// Organizations of the subject, in order: the groups of a client.
     pub organizations: Vec<String>,
-    /// Values of the `authentication.kubernetes.io/uid`-like user id attribute (OID 1.3.6.1.4.1.57683.2), if any.
+    /// Values of the subject's user UID attribute (OID 1.3.6.1.4.1.57683.2), if any.
     pub uids: Vec<String>,
-    /// First common name of the issuer.
+    /// Common name of the issuer.
     pub issuer: String,
     /// DNS names it serves.
     pub dns_names: Vec<String>,
@@ -170,7 +170,8 @@ pub(crate) fn names(name: &x509_parser::x509::X509Name<'_>) -> Names {
     let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().map(str::to_owned).ok();
     let uid = x509_parser::der_parser::oid!(1.3.6.1.4.1.57683.2);
     Names {
-        common_name: name.iter_common_name().find_map(text).unwrap_or_default(),
+        // Of several the last counts, as in Go: approval and use of a certificate must never read different names.
+        common_name: name.iter_common_name().filter_map(text).last().unwrap_or_default(),
         organizations: name.iter_organization().filter_map(text).collect(),
         uids: name.iter_by_oid(&uid).filter_map(text).collect(),
     }

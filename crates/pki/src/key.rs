@@ -152,7 +152,7 @@ impl PublicKey {
         signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, &self.point).verify(message, sig).is_ok()
     }
 
-    /// Subject key identifier: the first 20 bytes of the SHA-256 of the point (RFC 7093, method 1).
+    /// Subject key identifier: the first 20 bytes of the SHA-256 of the SubjectPublicKeyInfo.
     pub(crate) fn subject_key_id(spki: &[u8]) -> Vec<u8> {
         crate::sha256(spki)[..20].to_vec()
     }
