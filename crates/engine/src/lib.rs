@@ -1,1 +1,103 @@
 //! What may happen to an object: verbs, catalogue, lists, watches, over a store. Names no kind, knows no HTTP.
+//!
+//! ```text
+//! catalog ── which kinds there are         cx ── who asks, and the seams (admission, conversion, sealing)
+//! verbs:   read ── get, list               write ── create, update, patch: one path, named steps
+//!          delete ── delete, deletecollection
+//! feed ── one watch on the store fills every Cache; Cache ── index, event ring, watchers of one prefix
+//! stored ── the form of a value at rest
+//! ```
+//!
+//! Laws: stored bytes never hold a resourceVersion (the store's revision is spliced in on the way out); a write goes
+//! through the named steps of `write.rs` in their order, whoever asks; no lock is held across an await.
+
+pub mod cache;
+pub mod catalog;
+pub mod cx;
+pub mod decode;
+mod delete;
+mod feed;
+mod metadata;
+mod options;
+mod read;
+pub mod scale;
+pub mod stored;
+pub mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use apimachinery::Status;
+use store::Store;
+
+pub use cache::{Change, Entry, Event};
+pub use catalog::{Catalog, Resource};
+pub use cx::{Admission, Attributes, Clock, Converter, Cx, Operation, Sealer, User};
+pub use delete::Deleted;
+pub use options::{
+    DeleteOptions, ListOptions, Patch, PatchType, Preconditions, Propagation, ResourceVersionMatch, Target, Validation,
+    WatchOptions, WriteOptions,
+};
+pub use read::Page;
+pub use stored::Object;
+pub use watch::{Notice, Watch};
+pub use write::Written;
+
+/// The parts that differ between a server, a test and a benchmark.
+pub struct Config {
+    pub store: Arc<dyn Store>,
+    pub admission: Arc<dyn Admission>,
+    pub converter: Arc<dyn Converter>,
+    pub sealer: Arc<dyn Sealer>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The engine: one for all kinds.
+pub struct Engine {
+    store: Arc<dyn Store>,
+    admission: Arc<dyn Admission>,
+    converter: Arc<dyn Converter>,
+    sealer: Arc<dyn Sealer>,
+    clock: Arc<dyn Clock>,
+    catalog: Catalog,
+    feed: feed::Feed,
+}
+
+impl Engine {
+    /// Starts the engine over a store: begins to follow the store's changes on a task of its own.
+    pub async fn start(config: Config) -> Result<Arc<Engine>, Status> {
+        let feed = feed::Feed::start(config.store.clone(), config.sealer.clone()).await?;
+        Ok(Arc::new(Engine {
+            store: config.store,
+            admission: config.admission,
+            converter: config.converter,
+            sealer: config.sealer,
+            clock: config.clock,
+            catalog: Catalog::default(),
+            feed,
+        }))
+    }
+
+    /// Which kinds there are; kinds are added and removed through it.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The store beneath, for health checks and maintenance.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The revision of the newest change that lists and watches show.
+    pub fn revision(&self) -> i64 {
+        self.feed.revision()
+    }
+}
+
+/// A store error as clients see it.
+pub(crate) fn store_error(error: store::Error) -> Status {
+    if error.is_compacted() {
+        return Status::expired(error.to_string());
+    }
+    Status::internal(error)
+}

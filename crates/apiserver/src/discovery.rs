@@ -1,0 +1,90 @@
+//! Discovery: `/`, `/api`, `/apis` and below, plain and aggregated.
+
+use std::sync::Arc;
+
+use apimachinery::{Kind, Status, Value, codec, discovery};
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+
+use crate::pipeline::{self, Request};
+use crate::respond::{self, Form, Response, View};
+use crate::server::ApiServer;
+
+/// Answers a path below the API roots, or 404.
+pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, Status> {
+    if !matches!(request.parts.method, http::Method::GET | http::Method::HEAD) {
+        return Ok(pipeline::page_not_found());
+    }
+    let kinds = server.served_kinds();
+    let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true).unwrap_or(Form::JSON) };
+    let parts: Vec<&str> = request.info.path.trim_matches('/').split('/').collect();
+    let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let aggregated = accept.split(',').any(|c| c.contains("as=APIGroupDiscoveryList") && c.contains("v=v2") && !c.contains("v2beta1"));
+    let tree = match parts.as_slice() {
+        [""] => return root(server, &kinds),
+        ["api"] if aggregated => return aggregate(request, discovery::aggregated(&kinds, true), accept),
+        ["apis"] if aggregated => return aggregate(request, discovery::aggregated(&kinds, false), accept),
+        ["api"] => discovery::api_versions(&server.advertised),
+        ["apis"] => discovery::group_list(&kinds),
+        ["apis", group] => match discovery::group(&kinds, group) {
+            Some(tree) => tree,
+            None => return Ok(pipeline::page_not_found()),
+        },
+        ["api", version] => match discovery::resource_list(&kinds, "", version) {
+            Some(tree) => tree,
+            None => return Ok(pipeline::page_not_found()),
+        },
+        ["apis", group, version] => match discovery::resource_list(&kinds, group, version) {
+            Some(tree) => tree,
+            None => return Ok(pipeline::page_not_found()),
+        },
+        _ => return Ok(pipeline::page_not_found()),
+    };
+    respond::tree(200, &tree, &codec::discovery_schema(&tree), form)
+}
+
+/// The paths that are served.
+fn root(server: &ApiServer, kinds: &[Arc<Kind>]) -> Result<Response, Status> {
+    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics",
+        "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        .map(String::from)
+        .to_vec();
+    for kind in kinds {
+        if kind.group.is_empty() {
+            paths.push(format!("/api/{}", kind.version));
+        } else {
+            paths.push(format!("/apis/{}", kind.group));
+            paths.push(format!("/apis/{}/{}", kind.group, kind.version));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let _ = server;
+    let mut map = apimachinery::Map::new();
+    map.insert("paths", paths.into_iter().map(Value::from).collect::<Vec<_>>());
+    Ok(respond::respond(200, "application/json", respond::full(codec::json::encode_free(&Value::Map(map)))))
+}
+
+/// An aggregated document with its entity tag.
+fn aggregate(request: &Request, tree: Value, accept: &str) -> Result<Response, Status> {
+    // Clients that know the aggregated form take JSON too, whatever else they list first.
+    let _ = accept;
+    let bytes = codec::json::encode_free(&tree);
+    let tag = format!("\"{:016x}\"", fingerprint(&bytes));
+    let known = request.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let mut response = if known {
+        respond::respond(304, content_type, respond::full(""))
+    } else {
+        respond::respond(200, content_type, respond::full(bytes))
+    };
+    if let Ok(value) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response.headers_mut().insert("vary", HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// FNV-1a: tags need to differ, not to withstand anyone.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}

@@ -1,0 +1,386 @@
+//! What a verb on a resource does.
+
+use std::sync::Arc;
+
+use apimachinery::{Kind, Map, Status, Value, kind::Action, kind::Storage, kind::Verbs};
+use bytes::Bytes;
+use engine::decode::Encoding;
+use engine::{Cx, Deleted, Patch, PatchType, Target, Validation, WriteOptions, Written, scale};
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt, Limited};
+
+use crate::options;
+use crate::pipeline::{self, Request};
+use crate::respond::{self, Form, Presenter, Response};
+use crate::server::ApiServer;
+
+/// A request body may be this long.
+pub const MAX_BODY: usize = 3 << 20;
+
+/// Answers a request for a resource.
+pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {
+    let info = &request.info;
+    if let Some(response) = crate::subresource::aggregated(server, cx, &request).await? {
+        return Ok(response);
+    }
+    let Some(kind) = server.engine.catalog().kind(&info.group, &info.version, &info.resource) else {
+        return Ok(pipeline::page_not_found());
+    };
+    if info.prefix == "api" && !kind.group.is_empty() {
+        return Ok(pipeline::page_not_found());
+    }
+    // A namespaced kind is addressed through a namespace, except for lists and watches over all of them.
+    let all_namespaces = info.namespace.is_empty();
+    if kind.namespaced && all_namespaces && !matches!(info.verb.as_str(), "list" | "watch") && !is_virtual(&kind) {
+        return Ok(pipeline::page_not_found());
+    }
+    if !kind.namespaced && !all_namespaces && kind.resource != "namespaces" {
+        return Ok(pipeline::page_not_found());
+    }
+    if !kind.deprecation_warning.is_empty() {
+        cx.warn(kind.deprecation_warning.to_string());
+    }
+    let target = Target {
+        namespace: if kind.namespaced { info.namespace.clone() } else { Default::default() },
+        name: info.name.clone(),
+        subresource: info.subresource.clone(),
+        kind: kind.clone(),
+    };
+    if !info.subresource.is_empty() {
+        return subresource(server, cx, request, target).await;
+    }
+    let allowed = match info.verb.as_str() {
+        "get" => Verbs::GET,
+        "list" => Verbs::LIST,
+        "watch" => Verbs::WATCH,
+        "create" => Verbs::CREATE,
+        "update" => Verbs::UPDATE,
+        "patch" => Verbs::PATCH,
+        "delete" => Verbs::DELETE,
+        "deletecollection" => Verbs::DELETE_COLLECTION,
+        _ => return Ok(method_not_allowed(&kind)),
+    };
+    if !kind.verbs.has(allowed) {
+        return Ok(method_not_allowed(&kind));
+    }
+    if is_virtual(&kind) {
+        return crate::subresource::review(server, cx, request, target).await;
+    }
+    let form = Form::negotiate(&request.parts.headers, info, kind.protobuf)?;
+    let presenter = Presenter { engine: &server.engine, kind: &kind, form, now: server.now() };
+    match info.verb.as_str() {
+        "get" => presenter.object(200, &server.engine.get(cx, &target).await?).await,
+        "list" => {
+            // The name of a list comes from a field selector, for authorization alone; the selector filters.
+            let target = Target { name: Default::default(), ..target };
+            let page = server.engine.list(cx, &target, &options::list(info)?).await?;
+            presenter.page(&page).await
+        }
+        "watch" => {
+            let named = request.parts.uri.path().contains("/watch/");
+            let target = Target { name: if named { target.name } else { Default::default() }, ..target };
+            crate::watch::serve(server, cx, &target, info, form).await
+        }
+        "create" => {
+            let options = options::write(info, &request.parts.headers, "CreateOptions")?;
+            if !target.name.is_empty() {
+                return Ok(method_not_allowed(&kind));
+            }
+            let tree = read_object(cx, request, &kind, options.validation).await?;
+            let written = server.engine.create(cx, &target, tree, &options).await?;
+            answer(&presenter, &written, &options).await
+        }
+        "update" => {
+            let options = options::write(info, &request.parts.headers, "UpdateOptions")?;
+            let tree = read_object(cx, request, &kind, options.validation).await?;
+            let written = server.engine.update(cx, &target, tree, &options).await?;
+            answer(&presenter, &written, &options).await
+        }
+        "patch" => {
+            let options = options::write(info, &request.parts.headers, "PatchOptions")?;
+            let patch = read_patch(request, &kind, &options).await?;
+            let written = server.engine.patch(cx, &target, &patch, &options).await?;
+            answer(&presenter, &written, &options).await
+        }
+        "delete" => {
+            let info = info.clone();
+            let body = read_delete_options(request).await?;
+            let options = options::delete(&info, body.as_ref())?;
+            match server.engine.delete(cx, &target, &options).await? {
+                Deleted::Pending(object) => presenter.object(200, &object).await,
+                Deleted::Gone(object) if kind.returns_deleted => presenter.object(200, &object).await,
+                Deleted::Gone(object) => Ok(deleted(&kind, &object.tree()?, presenter.form)),
+            }
+        }
+        "deletecollection" => {
+            let info = info.clone();
+            let body = read_delete_options(request).await?;
+            let options = options::delete(&info, body.as_ref())?;
+            let target = Target { name: Default::default(), ..target };
+            let objects = server.engine.delete_collection(cx, &target, &options::list(&info)?, &options).await?;
+            let page =
+                engine::Page { objects, revision: server.engine.revision(), continue_token: String::new(), remaining: None };
+            presenter.page(&page).await
+        }
+        _ => Ok(method_not_allowed(&kind)),
+    }
+}
+
+fn is_virtual(kind: &Kind) -> bool {
+    kind.storage == Storage::Virtual
+}
+
+/// A write's answer: 201 for what was created.
+async fn answer(presenter: &Presenter<'_>, written: &Written, options: &WriteOptions) -> Result<Response, Status> {
+    let code = if written.created { 201 } else { 200 };
+    if options.dry_run && written.created {
+        // A created object that is not stored has no revision to say.
+        let mut tree = presenter.engine.tree(&written.object, presenter.kind).await?;
+        if let Some(metadata) = tree.as_map_mut().and_then(|m| m.get_mut("metadata")).and_then(Value::as_map_mut) {
+            metadata.remove("resourceVersion");
+        }
+        return presenter.tree(code, tree);
+    }
+    presenter.object(code, &written.object).await
+}
+
+/// The Status that ends a successful delete.
+fn deleted(kind: &Kind, object: &Value, form: Form) -> Response {
+    let mut status = Status::new(200, "", "");
+    let text = |key: &str| object.str_at(&["metadata", key]).unwrap_or_default().to_string();
+    status.details = Some(Box::new(apimachinery::status::Details {
+        name: text("name"),
+        group: kind.group.to_string(),
+        kind: kind.resource.to_string(),
+        uid: text("uid"),
+        ..Default::default()
+    }));
+    respond::error(&status, Form { view: respond::View::Whole, ..form })
+}
+
+fn method_not_allowed(_kind: &Kind) -> Response {
+    let status = Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    respond::error(&status, Form::JSON)
+}
+
+/// Writes and reads of `status`, `scale` and the subresources that a kind declares.
+async fn subresource(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
+    let kind = target.kind.clone();
+    let verb = request.info.verb.clone();
+    let declared = kind.subresources.iter().find(|s| s.name == target.subresource.as_str());
+    let is_status = target.subresource == "status" && kind.status;
+    if is_status || matches!(declared.map(|d| d.action), Some(Action::Fields(_))) {
+        let form = Form::negotiate(&request.parts.headers, &request.info, kind.protobuf)?;
+        let presenter = Presenter { engine: &server.engine, kind: &kind, form, now: server.now() };
+        return match verb.as_str() {
+            "get" => presenter.object(200, &server.engine.get(cx, &target).await?).await,
+            "update" => {
+                let options = options::write(&request.info, &request.parts.headers, "UpdateOptions")?;
+                let tree = read_object(cx, request, &kind, options.validation).await?;
+                answer(&presenter, &server.engine.update(cx, &target, tree, &options).await?, &options).await
+            }
+            "patch" => {
+                let options = options::write(&request.info, &request.parts.headers, "PatchOptions")?;
+                let patch = read_patch(request, &kind, &options).await?;
+                answer(&presenter, &server.engine.patch(cx, &target, &patch, &options).await?, &options).await
+            }
+            _ => Ok(method_not_allowed(&kind)),
+        };
+    }
+    if target.subresource == "scale"
+        && let Some(paths) = kind.scale.clone()
+    {
+        return scaled(server, cx, request, target, &paths).await;
+    }
+    match declared {
+        Some(_) => crate::subresource::handle(server, cx, request, target).await,
+        None => Ok(pipeline::page_not_found()),
+    }
+}
+
+/// Reads and writes of the `scale` view.
+async fn scaled(
+    server: &Arc<ApiServer>,
+    cx: &Cx,
+    request: Request,
+    target: Target,
+    paths: &apimachinery::kind::Scale,
+) -> Result<Response, Status> {
+    let scale_kind = server
+        .body_kind("autoscaling", "v1", "Scale")
+        .ok_or_else(|| Status::internal("the Scale kind is not known"))?;
+    let form = Form::negotiate(&request.parts.headers, &request.info, true)?;
+    let presenter = Presenter { engine: &server.engine, kind: &scale_kind, form, now: server.now() };
+    let current = server.engine.get(cx, &target).await?;
+    let view = scale::view(&server.engine.tree(&current, &target.kind).await?, paths);
+    let options = match request.info.verb.as_str() {
+        "get" => return presenter.tree(200, view),
+        "update" => options::write(&request.info, &request.parts.headers, "UpdateOptions")?,
+        "patch" => options::write(&request.info, &request.parts.headers, "PatchOptions")?,
+        _ => return Ok(method_not_allowed(&target.kind)),
+    };
+    let wanted = if request.info.verb == "update" {
+        read_object(cx, request, &scale_kind, options.validation).await?
+    } else {
+        let patch = read_patch(request, &scale_kind, &options).await?;
+        let mut patched = match patch.kind {
+            PatchType::Json => apimachinery::patch::json::apply(&view, &patch.body).map_err(|e| e.into_status())?,
+            PatchType::Strategic => apimachinery::patch::strategic::apply(&view, &patch.body, &scale_kind.schema)
+                .map_err(|e| e.into_status())?,
+            // A Scale has no lists, so applying it is merging it.
+            PatchType::Merge | PatchType::Apply => {
+                apimachinery::patch::merge::apply(&view, &patch.body).map_err(|e| e.into_status())?
+            }
+        };
+        engine::decode::settle(cx, &scale_kind, &mut patched, options.validation)?;
+        patched
+    };
+    if wanted.at(&["spec", "replicas"]).and_then(Value::as_i64).is_some_and(|n| n < 0) {
+        let mut errors = apimachinery::Errors::new();
+        let spec = apimachinery::Path::new("spec");
+        errors.invalid(
+            &spec.child("replicas"),
+            wanted.at(&["spec", "replicas"]).cloned().unwrap_or_default(),
+            "must be greater than or equal to 0",
+        );
+        return Err(Status::invalid(&scale_kind.group_kind(), &target.name, &errors));
+    }
+    let version = wanted.str_at(&["metadata", "resourceVersion"]).unwrap_or_default().to_string();
+    let (paths, resource, name) = (paths.clone(), target.kind.group_resource(), target.name.clone());
+    let edit_paths = paths.clone();
+    let change = move |object: &mut Value| {
+        let current = object.str_at(&["metadata", "resourceVersion"]).unwrap_or_default();
+        if !version.is_empty() && version != current {
+            return Err(Status::conflict(
+                &resource,
+                &name,
+                "the object has been modified; please apply your changes to the latest version and try again",
+            ));
+        }
+        scale::set(object, &edit_paths, &wanted)
+    };
+    // Managed fields belong to the scale subresource, the write is one of the object itself.
+    let target = Target { subresource: Default::default(), ..target };
+    let written = server.engine.edit(cx, &target, &options, &change).await?;
+    presenter.tree(200, scale::view(&server.engine.tree(&written.object, &target.kind).await?, &paths))
+}
+
+/// The whole body, up to the limit.
+pub async fn read_body(body: hyper::body::Incoming) -> Result<Bytes, Status> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {MAX_BODY}"),
+        )),
+        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// The encoding that a `Content-Type` names; JSON when it names none.
+pub fn encoding(headers: &http::HeaderMap) -> Result<Encoding, Status> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" | "*/*" => Ok(Encoding::Json),
+        "application/yaml" | "text/yaml" => Ok(Encoding::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
+        _ => Err(Status::new(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// Reads a body as an object of a kind.
+pub async fn read_object(cx: &Cx, request: Request, kind: &Kind, validation: Validation) -> Result<Value, Status> {
+    let encoding = encoding(&request.parts.headers)?;
+    let bytes = read_body(request.body).await?;
+    engine::decode::decode(cx, kind, encoding, &bytes, validation)
+}
+
+/// Reads a body as a patch.
+async fn read_patch(request: Request, kind: &Kind, options: &WriteOptions) -> Result<Patch, Status> {
+    let header = request.parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let media = header.split(';').next().unwrap_or_default().trim().to_string();
+    let patch_type = match media.as_str() {
+        "application/json-patch+json" => PatchType::Json,
+        "application/merge-patch+json" => PatchType::Merge,
+        "application/strategic-merge-patch+json" if kind.protobuf => PatchType::Strategic,
+        "application/apply-patch+yaml" => PatchType::Apply,
+        _ => {
+            let accepted = if kind.protobuf {
+                "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
+            } else {
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+            };
+            return Err(Status::new(
+                415,
+                "UnsupportedMediaType",
+                format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+            ));
+        }
+    };
+    if patch_type == PatchType::Apply {
+        if request.info.param("fieldManager").unwrap_or_default().is_empty() {
+            return Err(Status::new(
+                422,
+                "Invalid",
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
+        }
+    } else if options.force {
+        return Err(Status::new(
+            422,
+            "Invalid",
+            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
+        ));
+    }
+    let bytes = read_body(request.body).await?;
+    let mut problems = Vec::new();
+    let body = if patch_type == PatchType::Apply {
+        apimachinery::codec::yaml::parse_reporting(&bytes, &mut problems)
+            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?
+    } else {
+        apimachinery::codec::json::parse_reporting(&bytes, &mut problems)
+            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
+    };
+    if options.validation == Validation::Strict && !problems.is_empty() {
+        return Err(Status::bad_request(format!("strict decoding error: {}", problems.join(", "))));
+    }
+    Ok(Patch { kind: patch_type, body })
+}
+
+/// Reads the body of a delete as DeleteOptions, in any encoding; `None` when there is none.
+async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> {
+    let encoding = encoding(&request.parts.headers)?;
+    let bytes = read_body(request.body).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let tree = match encoding {
+        Encoding::Json => apimachinery::codec::json::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?,
+        Encoding::Yaml => {
+            apimachinery::codec::yaml::parse_reporting(&bytes, &mut Vec::new()).map_err(|e| Status::bad_request(e.to_string()))?
+        }
+        Encoding::Protobuf => {
+            apimachinery::codec::proto::decode_object(&bytes, &apimachinery::codec::delete_options_schema())
+                .map_err(|e| Status::bad_request(e.to_string()))?
+        }
+    };
+    if !tree.is_map() && !tree.is_null() {
+        return Err(Status::bad_request("the body of a delete must be DeleteOptions"));
+    }
+    if let Some(kind) = tree.str_at(&["kind"])
+        && kind != "DeleteOptions"
+    {
+        return Err(Status::bad_request(format!("expected DeleteOptions, got {kind}")));
+    }
+    Ok(Some(tree))
+}
+
+/// An empty object map, for answers that carry nothing else.
+pub fn empty() -> Value {
+    Value::Map(Map::new())
+}

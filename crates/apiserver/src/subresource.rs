@@ -1,0 +1,428 @@
+//! Subresources with a behaviour of their own, and the reviews that are never stored.
+
+use std::sync::Arc;
+
+use apimachinery::{Map, SmolStr, Status, Value};
+use engine::{Cx, Target, User, WriteOptions};
+
+use crate::authn::service_account::{DEFAULT_SECONDS, Wanted};
+use crate::authz::Decision;
+use crate::options;
+use crate::pipeline::Request;
+use crate::request::RequestInfo;
+use crate::resource;
+use crate::respond::{Form, Presenter, Response, View};
+use crate::server::ApiServer;
+
+/// Answers for API groups that another server serves; `None` when the group is ours.
+pub async fn aggregated(_server: &Arc<ApiServer>, _cx: &Cx, _request: &Request) -> Result<Option<Response>, Status> {
+    Ok(None)
+}
+
+/// A POST to a virtual kind: token and access reviews.
+pub async fn review(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
+    let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
+    let options = options::write(&request.info, &request.parts.headers, "CreateOptions")?;
+    let kind = target.kind.clone();
+    let tree = resource::read_object(cx, request, &kind, options.validation).await?;
+    let answer = post(server, cx, &target, tree, &options).await?;
+    let presenter = Presenter { engine: &server.engine, kind: &kind, form, now: server.now() };
+    presenter.tree(201, answer)
+}
+
+/// A request to a declared subresource.
+pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
+    let declared = target.kind.subresources.iter().find(|s| s.name == target.subresource.as_str()).cloned();
+    let Some(declared) = declared else { return Ok(crate::pipeline::page_not_found()) };
+    if matches!(declared.action, apimachinery::kind::Action::Connect) {
+        return crate::connect::handle(server, cx, request, target).await;
+    }
+    if request.info.verb != "create" {
+        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+    }
+    let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
+    let options = options::write(&request.info, &request.parts.headers, "CreateOptions")?;
+    let Some((group, version, kind)) = declared.body else {
+        return Err(Status::internal("the subresource declares no body"));
+    };
+    let body_kind = server
+        .body_kind(&group, &version, &kind)
+        .ok_or_else(|| Status::internal(format!("the kind {kind} is not known")))?;
+    let tree = resource::read_object(cx, request, &body_kind, options.validation).await?;
+    let answer = post(server, cx, &target, tree, &options).await?;
+    let is_status = answer.str_at(&["kind"]) == Some("Status");
+    if is_status {
+        return crate::respond::tree(201, &answer, &apimachinery::codec::status_schema(), form);
+    }
+    let presenter = Presenter { engine: &server.engine, kind: &body_kind, form, now: server.now() };
+    presenter.tree(201, answer)
+}
+
+/// What a POST to a subresource or a virtual kind answers, for HTTP and in-process callers alike.
+pub async fn post(
+    server: &Arc<ApiServer>,
+    cx: &Cx,
+    target: &Target,
+    body: Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    match (&*target.kind.group, &*target.kind.resource, target.subresource.as_str()) {
+        ("", "pods", "binding") => bind(server, cx, target, &body, options).await,
+        ("", "bindings", "") => {
+            let name = body.str_at(&["metadata", "name"]).unwrap_or_default();
+            let pods = server
+                .engine
+                .catalog()
+                .kind("", "v1", "pods")
+                .ok_or_else(|| Status::internal("pods are not served"))?;
+            let target = Target { kind: pods, name: name.into(), subresource: "binding".into(), ..target.clone() };
+            bind(server, cx, &target, &body, options).await
+        }
+        ("", "pods", "eviction") => crate::eviction::evict(server, cx, target, &body, options).await,
+        ("", "serviceaccounts", "token") => token(server, cx, target, body).await,
+        ("authentication.k8s.io", "tokenreviews", "") => token_review(server, body).await,
+        ("authentication.k8s.io", "selfsubjectreviews", "") => Ok(self_review(cx, body)),
+        ("authorization.k8s.io", "selfsubjectaccessreviews", "") => {
+            let user = User::clone(&cx.user);
+            Ok(access_review(server, &user, body).await)
+        }
+        ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
+            let user = reviewed_user(&body);
+            Ok(access_review(server, &user, body).await)
+        }
+        ("authorization.k8s.io", "selfsubjectrulesreviews", "") => Ok(rules_review(server, cx, body)),
+        (_, resource, subresource) => Err(Status::new(
+            501,
+            "NotImplemented",
+            format!("{resource}/{subresource} is not served by this version of Skiff"),
+        )),
+    }
+}
+
+/// Gives a pod its node.
+async fn bind(server: &ApiServer, cx: &Cx, target: &Target, body: &Value, options: &WriteOptions) -> Result<Value, Status> {
+    let node: SmolStr = body.str_at(&["target", "name"]).unwrap_or_default().into();
+    if node.is_empty() {
+        let mut errors = apimachinery::Errors::new();
+        let path = apimachinery::Path::new("target");
+        errors.required(&path.child("name"), "");
+        let kind = apimachinery::GroupKind { group: "".into(), kind: "Binding".into() };
+        return Err(Status::invalid(&kind, &target.name, &errors));
+    }
+    let uid: SmolStr = body.str_at(&["metadata", "uid"]).unwrap_or_default().into();
+    let extra = |key: &str| body.at(&["metadata", key]).and_then(Value::as_map).cloned().unwrap_or_default();
+    let (annotations, labels) = (extra("annotations"), extra("labels"));
+    let (resource, name) = (target.kind.group_resource(), target.name.clone());
+    let now = server.now();
+    let change = move |pod: &mut Value| {
+        let found = pod.str_at(&["metadata", "uid"]).unwrap_or_default();
+        if !uid.is_empty() && uid != found {
+            return Err(Status::conflict(
+                &resource,
+                &name,
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"),
+            ));
+        }
+        if pod.str_at(&["metadata", "deletionTimestamp"]).is_some() {
+            return Err(Status::conflict(&resource, &name, format!("pod {name} is being deleted, cannot be assigned to a host")));
+        }
+        let bound = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
+        if !bound.is_empty() {
+            return Err(Status::conflict(&resource, &name, format!("pod {name} is already assigned to node {bound:?}")));
+        }
+        if pod.at(&["spec", "schedulingGates"]).and_then(Value::as_list).is_some_and(|g| !g.is_empty()) {
+            return Err(Status::conflict(&resource, &name, format!("pod {name} has non-empty .spec.schedulingGates")));
+        }
+        let map = pod.as_map_mut().ok_or_else(|| Status::internal("a pod is an object"))?;
+        if let Some(spec) = map.get_mut("spec").and_then(Value::as_map_mut) {
+            spec.insert("nodeName", node.clone());
+        }
+        if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_map_mut) {
+            for (member, more) in [("annotations", &annotations), ("labels", &labels)] {
+                if more.is_empty() {
+                    continue;
+                }
+                let Value::Map(all) = metadata.get_or_insert_with(member, || Value::Map(Map::new())) else { continue };
+                for (key, value) in more.iter() {
+                    all.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        let status = map.get_or_insert_with("status", || Value::Map(Map::new()));
+        set_condition(status, "PodScheduled", now);
+        Ok(())
+    };
+    server.engine.edit(cx, target, options, &change).await?;
+    Ok(Status { code: 201, ..Status::new(201, "", "") }.to_value())
+}
+
+/// Sets a pod condition to true, keeping its transition time when it was true already.
+fn set_condition(status: &mut Value, ty: &str, now: i64) {
+    let Some(status) = status.as_map_mut() else { return };
+    let Value::List(conditions) = status.get_or_insert_with("conditions", || Value::List(Vec::new())) else { return };
+    let mut condition = Map::new();
+    condition.insert("type", ty);
+    condition.insert("status", "True");
+    condition.insert("lastProbeTime", Value::Null);
+    condition.insert("lastTransitionTime", apimachinery::time::rfc3339(now));
+    match conditions.iter_mut().find(|c| c.str_at(&["type"]) == Some(ty)) {
+        Some(old) if old.str_at(&["status"]) == Some("True") => {}
+        Some(old) => *old = Value::Map(condition),
+        None => conditions.push(Value::Map(condition)),
+    }
+}
+
+/// Issues a token for a service account.
+async fn token(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) -> Result<Value, Status> {
+    let account = server.engine.get(cx, &Target { subresource: Default::default(), ..target.clone() }).await?.tree()?;
+    let spec = body.get("spec").cloned().unwrap_or_default();
+    let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
+    let kind = apimachinery::GroupKind { group: "authentication.k8s.io".into(), kind: "TokenRequest".into() };
+    let mut errors = apimachinery::Errors::new();
+    let path = apimachinery::Path::new("spec");
+    if seconds < 600 {
+        errors.invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
+    }
+    if seconds > 1 << 32 {
+        errors.invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration larger than 2^32 seconds");
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid(&kind, &target.name, &errors));
+    }
+    let audiences: Vec<String> = spec
+        .get("audiences")
+        .and_then(Value::as_list)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|a| a.as_str().map(str::to_string))
+        .collect();
+    let mut wanted = Wanted {
+        namespace: &target.namespace,
+        account: &target.name,
+        account_uid: account.str_at(&["metadata", "uid"]).unwrap_or_default(),
+        audiences: audiences.clone(),
+        seconds,
+        pod: None,
+        secret: None,
+        node: None,
+    };
+    if let Some(bound) = spec.get("boundObjectRef").filter(|b| b.is_map()) {
+        let name = bound.str_at(&["name"]).unwrap_or_default();
+        let resource = match bound.str_at(&["kind"]).unwrap_or_default() {
+            "Pod" => "pods",
+            "Secret" => "secrets",
+            "Node" => "nodes",
+            other => {
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {:?} to type {other:?}",
+                    target.name
+                )));
+            }
+        };
+        let object = get(server, cx, resource, if resource == "nodes" { "" } else { &target.namespace }, name).await?;
+        let uid = object.str_at(&["metadata", "uid"]).unwrap_or_default();
+        let asked = bound.str_at(&["uid"]).unwrap_or_default();
+        if !asked.is_empty() && asked != uid {
+            return Err(Status::conflict(
+                &apimachinery::GroupResource { group: "".into(), resource: resource.into() },
+                name,
+                format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"),
+            ));
+        }
+        let reference = pki::jwt::Ref { name: name.into(), uid: uid.into() };
+        match resource {
+            "pods" => {
+                if object.str_at(&["spec", "serviceAccountName"]) != Some(target.name.as_str()) {
+                    return Err(Status::bad_request(format!(
+                        "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                        target.name
+                    )));
+                }
+                if let Some(node) = object.str_at(&["spec", "nodeName"]).filter(|n| !n.is_empty()) {
+                    let uid = match get(server, cx, "nodes", "", node).await {
+                        Ok(node) => node.str_at(&["metadata", "uid"]).unwrap_or_default().to_string(),
+                        Err(_) => String::new(),
+                    };
+                    wanted.node = Some(pki::jwt::Ref { name: node.into(), uid });
+                }
+                wanted.pod = Some(reference);
+            }
+            "secrets" => wanted.secret = Some(reference),
+            _ => wanted.node = Some(reference),
+        }
+    }
+    let (token, expires) = server.authenticator.tokens.issue(wanted)?;
+    let mut status = Map::new();
+    status.insert("token", token);
+    status.insert("expirationTimestamp", apimachinery::time::rfc3339(expires));
+    if let Some(map) = body.as_map_mut() {
+        if audiences.is_empty()
+            && let Some(spec) = map.get_mut("spec").and_then(Value::as_map_mut)
+        {
+            let ours = server.authenticator.tokens.audiences();
+            spec.insert("audiences", ours.iter().map(|a| Value::from(a.as_str())).collect::<Vec<_>>());
+        }
+        map.insert("status", status);
+        let metadata = map.get_or_insert_with("metadata", || Value::Map(Map::new()));
+        if let Some(metadata) = metadata.as_map_mut() {
+            metadata.insert("name", target.name.clone());
+            metadata.insert("namespace", target.namespace.clone());
+            metadata.insert("creationTimestamp", apimachinery::time::rfc3339(server.now()));
+        }
+    }
+    Ok(body)
+}
+
+async fn get(server: &ApiServer, cx: &Cx, resource: &str, namespace: &str, name: &str) -> Result<Value, Status> {
+    let kind = server
+        .engine
+        .catalog()
+        .kind("", "v1", resource)
+        .ok_or_else(|| Status::internal(format!("{resource} are not served")))?;
+    let target = Target { kind, namespace: namespace.into(), name: name.into(), subresource: Default::default() };
+    server.engine.get(cx, &target).await?.tree()
+}
+
+fn user_tree(user: &User) -> Value {
+    let mut map = Map::new();
+    map.insert("username", user.name.clone());
+    if !user.uid.is_empty() {
+        map.insert("uid", user.uid.clone());
+    }
+    let strings = |list: &[SmolStr]| Value::List(list.iter().cloned().map(Value::String).collect());
+    map.insert("groups", strings(&user.groups));
+    if !user.extra.is_empty() {
+        map.insert("extra", user.extra.iter().map(|(k, v)| (k.clone(), strings(v))).collect::<Map>());
+    }
+    Value::Map(map)
+}
+
+async fn token_review(server: &ApiServer, mut body: Value) -> Result<Value, Status> {
+    let token = body.str_at(&["spec", "token"]).unwrap_or_default().to_string();
+    let audiences: Vec<String> = body
+        .at(&["spec", "audiences"])
+        .and_then(Value::as_list)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|a| a.as_str().map(str::to_string))
+        .collect();
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let mut status = Map::new();
+    match server.authenticator.tokens.authenticate(&token, &audiences).await {
+        Ok(mut user) => {
+            user.groups.retain(|g| g != crate::authn::AUTHENTICATED);
+            user.groups.push(crate::authn::AUTHENTICATED.into());
+            status.insert("authenticated", true);
+            status.insert("user", user_tree(&user));
+            let shown = if audiences.is_empty() { server.authenticator.tokens.audiences().to_vec() } else { audiences };
+            status.insert("audiences", shown.into_iter().map(Value::from).collect::<Vec<_>>());
+        }
+        Err(why) => {
+            status.insert("user", Map::new());
+            status.insert("error", format!("[invalid bearer token, {why}]"));
+        }
+    }
+    if let Some(map) = body.as_map_mut() {
+        map.insert("status", status);
+    }
+    Ok(body)
+}
+
+fn self_review(cx: &Cx, mut body: Value) -> Value {
+    let mut status = Map::new();
+    status.insert("userInfo", user_tree(&cx.user));
+    if let Some(map) = body.as_map_mut() {
+        map.insert("status", status);
+    }
+    body
+}
+
+fn reviewed_user(body: &Value) -> User {
+    let spec = body.get("spec").cloned().unwrap_or_default();
+    let strings = |v: Option<&Value>| -> Vec<SmolStr> {
+        v.and_then(Value::as_list).unwrap_or_default().iter().filter_map(|g| g.as_str().map(SmolStr::new)).collect()
+    };
+    User {
+        name: spec.str_at(&["user"]).unwrap_or_default().into(),
+        uid: spec.str_at(&["uid"]).unwrap_or_default().into(),
+        groups: strings(spec.get("groups")),
+        extra: spec
+            .get("extra")
+            .and_then(Value::as_map)
+            .map(|m| m.iter().map(|(k, v)| (k.clone(), strings(Some(v)))).collect())
+            .unwrap_or_default(),
+    }
+}
+
+async fn access_review(server: &ApiServer, user: &User, mut body: Value) -> Value {
+    let mut info = RequestInfo::default();
+    let text = |path: &[&str]| SmolStr::new(body.str_at(path).unwrap_or_default());
+    if body.at(&["spec", "resourceAttributes"]).is_some_and(Value::is_map) {
+        let attribute = |key: &str| text(&["spec", "resourceAttributes", key]);
+        info.is_resource = true;
+        info.verb = attribute("verb");
+        info.group = attribute("group");
+        info.version = attribute("version");
+        info.namespace = attribute("namespace");
+        info.resource = attribute("resource");
+        info.subresource = attribute("subresource");
+        info.name = attribute("name");
+    } else {
+        info.path = text(&["spec", "nonResourceAttributes", "path"]).to_string();
+        info.verb = text(&["spec", "nonResourceAttributes", "verb"]);
+    }
+    let mut status = Map::new();
+    match server.authorizer.authorize(user, &info).await {
+        Decision::Allow => {
+            status.insert("allowed", true);
+        }
+        Decision::Deny(why) => {
+            status.insert("allowed", false);
+            if !why.is_empty() {
+                status.insert("reason", why);
+            }
+        }
+    }
+    if let Some(map) = body.as_map_mut() {
+        map.insert("status", status);
+    }
+    body
+}
+
+fn rules_review(server: &ApiServer, cx: &Cx, mut body: Value) -> Value {
+    let namespace = body.str_at(&["spec", "namespace"]).unwrap_or_default().to_string();
+    let strings = |list: &[SmolStr]| Value::List(list.iter().cloned().map(Value::String).collect());
+    let (mut resources, mut urls) = (Vec::new(), Vec::new());
+    if cx.user.groups.iter().any(|g| g == crate::authz::MASTERS) {
+        let star = || Value::List(vec!["*".into()]);
+        resources.push(Value::Map(
+            [("verbs", star()), ("apiGroups", star()), ("resources", star())].map(|(k, v)| (k.into(), v)).into_iter().collect(),
+        ));
+        urls.push(Value::Map([("verbs", star()), ("nonResourceURLs", star())].map(|(k, v)| (k.into(), v)).into_iter().collect()));
+    }
+    for rule in server.authorizer.rules_for(&cx.user, &namespace) {
+        let mut map = Map::new();
+        map.insert("verbs", strings(&rule.verbs));
+        if rule.urls.is_empty() {
+            map.insert("apiGroups", strings(&rule.groups));
+            map.insert("resources", strings(&rule.resources));
+            if !rule.names.is_empty() {
+                map.insert("resourceNames", strings(&rule.names));
+            }
+            resources.push(Value::Map(map));
+        } else {
+            map.insert("nonResourceURLs", strings(&rule.urls));
+            urls.push(Value::Map(map));
+        }
+    }
+    let mut status = Map::new();
+    status.insert("resourceRules", resources);
+    status.insert("nonResourceRules", urls);
+    status.insert("incomplete", false);
+    if let Some(map) = body.as_map_mut() {
+        map.insert("status", status);
+    }
+    body
+}

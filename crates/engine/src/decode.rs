@@ -1,0 +1,126 @@
+//! Bytes to object: strictness, normalisation, pruning, defaults.
+
+use apimachinery::{Kind, Status, Value, codec, defaults, prune};
+
+use crate::cx::Cx;
+use crate::options::Validation;
+
+/// The encoding of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// Reads a body as an object of `kind`.
+///
+/// The tree that comes out is what the rest of the engine works on: known fields only (where the kind prunes), values
+/// in canonical form, defaults filled in, apiVersion and kind those of `kind`.
+pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation: Validation) -> Result<Value, Status> {
+    let mut problems = Vec::new();
+    let mut tree = match encoding {
+        Encoding::Json => codec::json::parse_reporting(bytes, &mut problems).map_err(|e| malformed(kind, e))?,
+        Encoding::Yaml => codec::yaml::parse_reporting(bytes, &mut problems).map_err(|e| malformed(kind, e))?,
+        Encoding::Protobuf if kind.protobuf => {
+            codec::proto::decode_object(bytes, &kind.schema).map_err(|e| malformed(kind, e))?
+        }
+        Encoding::Protobuf => {
+            return Err(Status::new(
+                415,
+                "UnsupportedMediaType",
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            ));
+        }
+    };
+    check_type(kind, &mut tree)?;
+    finish(cx, kind, &mut tree, validation, problems)?;
+    Ok(tree)
+}
+
+/// Brings a tree that a patch or a webhook made into the form that [`decode`] gives.
+pub fn settle(cx: &Cx, kind: &Kind, tree: &mut Value, validation: Validation) -> Result<(), Status> {
+    check_type(kind, tree)?;
+    finish(cx, kind, tree, validation, Vec::new())
+}
+
+fn finish(
+    cx: &Cx,
+    kind: &Kind,
+    tree: &mut Value,
+    validation: Validation,
+    mut problems: Vec<String>,
+) -> Result<(), Status> {
+    // Types are checked and values brought into canonical form before anything looks at them.
+    codec::normalize(tree, &kind.schema).map_err(|e| malformed(kind, e))?;
+    let unknown = prune::unknown_fields(tree, &kind.schema);
+    problems.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+    if kind.prune {
+        prune::prune(tree, &kind.schema);
+    }
+    match validation {
+        Validation::Strict if !problems.is_empty() => {
+            return Err(Status::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+                kind.kind,
+                kind.version,
+                kind.kind,
+                problems.join(", ")
+            )));
+        }
+        Validation::Warn => {
+            for problem in problems {
+                cx.warn(problem);
+            }
+        }
+        _ => {}
+    }
+    set_defaults(kind, tree)
+}
+
+/// Constant defaults of the schema, then those that the kind computes.
+pub fn set_defaults(kind: &Kind, tree: &mut Value) -> Result<(), Status> {
+    defaults::set_defaults(tree, &kind.schema);
+    if let Some(hook) = kind.hooks.set_defaults {
+        hook(tree).map_err(|m| malformed(kind, m))?;
+    }
+    Ok(())
+}
+
+fn malformed(kind: &Kind, why: impl std::fmt::Display) -> Status {
+    Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        kind.kind, kind.version, kind.kind
+    ))
+}
+
+/// The object must be of the kind that the URL names; absent type fields are filled in.
+fn check_type(kind: &Kind, tree: &mut Value) -> Result<(), Status> {
+    let Value::Map(map) = tree else {
+        return Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct",
+            tree.type_name()
+        )));
+    };
+    let wanted = kind.group_version().to_string();
+    for (key, wanted) in [("apiVersion", wanted.as_str()), ("kind", &*kind.kind)] {
+        match map.get(key).and_then(Value::as_str) {
+            None | Some("") => {
+                map.insert(key, wanted);
+            }
+            Some(found) if found == wanted => {}
+            Some(found) if key == "apiVersion" => {
+                return Err(Status::bad_request(format!(
+                    "the API version in the data ({found}) does not match the expected API version ({wanted})"
+                )));
+            }
+            Some(found) => {
+                return Err(Status::bad_request(format!(
+                    "{found} in version {:?} cannot be handled as a {wanted}: the kind in the data does not match the expected kind",
+                    kind.version
+                )));
+            }
+        }
+    }
+    Ok(())
+}
