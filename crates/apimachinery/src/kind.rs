@@ -432,6 +432,18 @@ impl Kind {
         self
     }
 
+    /// Objects vanish this many seconds after their last write.
+    pub fn ttl(mut self, seconds: u64) -> Kind {
+        self.ttl_seconds = Some(seconds);
+        self
+    }
+
+    /// Warns every client of this version with a sentence.
+    pub fn deprecated(mut self, warning: &'static str) -> Kind {
+        self.deprecation_warning = warning.into();
+        self
+    }
+
     pub fn column(self, name: &'static str, ty: &'static str, path: &'static str) -> Kind {
         self.column_full(name, ty, 0, Cell::Path(path.into()))
     }

@@ -1,0 +1,48 @@
+//! MutatingAdmissionPolicyBinding: puts a mutating admission policy to work.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::admissionregistration::matching::param_ref;
+use crate::admissionregistration::matching::{MatchResources, ParamRef};
+use crate::cells::text;
+use crate::served::served;
+
+/// MutatingAdmissionPolicyBinding: puts a mutating admission policy to work.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding")]
+pub struct MutatingAdmissionPolicyBinding {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty)]
+    pub spec: MutatingAdmissionPolicyBindingSpec,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBindingSpec")]
+pub struct MutatingAdmissionPolicyBindingSpec {
+    #[api(1, omitempty)]
+    pub policy_name: String,
+    #[api(2, omitempty)]
+    pub param_ref: Option<ParamRef>,
+    #[api(3, omitempty)]
+    pub match_resources: Option<MatchResources>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<MutatingAdmissionPolicyBinding>(
+        "admissionregistration.k8s.io",
+        "v1",
+        "mutatingadmissionpolicybindings",
+    )
+    .category(&["api-extensions"])
+    .generation(Generation::OnContent)
+    .code_column("PolicyName", "string", |o, _| text(o, &["spec", "policyName"]))
+    .code_column("ParamRef", "string", |o, _| param_ref(o))
+    .age()
+}
+
+served!(MutatingAdmissionPolicyBinding, "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", false);
+
+impl Rules for MutatingAdmissionPolicyBinding {}

@@ -1,0 +1,63 @@
+//! ValidatingWebhookConfiguration: registers webhooks that refuse objects.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::{LabelSelector, ObjectMeta};
+use apimachinery::{Api, Kind, Rules, Value};
+
+use crate::admissionregistration::matching::{MatchCondition, RuleWithOperations};
+use crate::admissionregistration::webhook::WebhookClientConfig;
+use crate::cells::count;
+use crate::served::served;
+
+/// ValidatingWebhookConfiguration: registers webhooks that refuse objects.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration")]
+pub struct ValidatingWebhookConfiguration {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, list = "map", keys("name"), patch = "merge", merge_key = "name")]
+    pub webhooks: Vec<ValidatingWebhook>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.admissionregistration.v1.ValidatingWebhook")]
+pub struct ValidatingWebhook {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub client_config: WebhookClientConfig,
+    #[api(3, omitempty, list = "atomic")]
+    pub rules: Vec<RuleWithOperations>,
+    #[api(4, omitempty, enumeration("Fail", "Ignore"))]
+    pub failure_policy: Option<String>,
+    #[api(9, omitempty, enumeration("Equivalent", "Exact"))]
+    pub match_policy: Option<String>,
+    #[api(5, omitempty)]
+    pub namespace_selector: Option<LabelSelector>,
+    #[api(10, omitempty)]
+    pub object_selector: Option<LabelSelector>,
+    #[api(6, required, enumeration("None", "NoneOnDryRun", "Some", "Unknown"))]
+    pub side_effects: Option<String>,
+    #[api(7, omitempty)]
+    pub timeout_seconds: Option<i32>,
+    #[api(8, required, list = "atomic")]
+    pub admission_review_versions: Vec<String>,
+    #[api(11, omitempty, list = "map", keys("name"), patch = "merge", merge_key = "name")]
+    pub match_conditions: Vec<MatchCondition>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<ValidatingWebhookConfiguration>(
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+    )
+    .category(&["api-extensions"])
+    .generation(Generation::OnContent)
+    .code_column("Webhooks", "integer", |o, _| Value::Int(count(o, &["webhooks"])))
+    .age()
+}
+
+served!(ValidatingWebhookConfiguration, "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", false);
+
+impl Rules for ValidatingWebhookConfiguration {}

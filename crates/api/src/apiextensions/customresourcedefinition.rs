@@ -1,0 +1,211 @@
+//! CustomResourceDefinition: adds a kind to the API.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Bytes, Kind, Rules, Time};
+
+use crate::apiextensions::jsonschema::CustomResourceValidation;
+use crate::served::served;
+
+/// CustomResourceDefinition: adds a kind to the API.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition")]
+pub struct CustomResourceDefinition {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub spec: CustomResourceDefinitionSpec,
+    #[api(3, omitempty)]
+    pub status: CustomResourceDefinitionStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec")]
+pub struct CustomResourceDefinitionSpec {
+    #[api(1, required)]
+    pub group: String,
+    #[api(3, required)]
+    pub names: CustomResourceDefinitionNames,
+    #[api(4, required)]
+    pub scope: String,
+    #[api(7, required, list = "atomic")]
+    pub versions: Vec<CustomResourceDefinitionVersion>,
+    #[api(9, omitempty)]
+    pub conversion: Option<CustomResourceConversion>,
+    #[api(10, omitempty)]
+    pub preserve_unknown_fields: bool,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceConversion")]
+pub struct CustomResourceConversion {
+    #[api(1, required)]
+    pub strategy: String,
+    #[api(2, omitempty)]
+    pub webhook: Option<WebhookConversion>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookConversion")]
+pub struct WebhookConversion {
+    #[api(2, omitempty)]
+    pub client_config: Option<WebhookClientConfig>,
+    #[api(3, required, list = "atomic")]
+    pub conversion_review_versions: Vec<String>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.WebhookClientConfig")]
+pub struct WebhookClientConfig {
+    #[api(3, omitempty)]
+    pub url: Option<String>,
+    #[api(1, omitempty)]
+    pub service: Option<ServiceReference>,
+    #[api(2, omitempty)]
+    pub ca_bundle: Bytes,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ServiceReference")]
+pub struct ServiceReference {
+    #[api(1, required)]
+    pub namespace: String,
+    #[api(2, required)]
+    pub name: String,
+    #[api(3, omitempty)]
+    pub path: Option<String>,
+    #[api(4, omitempty)]
+    pub port: Option<i32>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionVersion")]
+pub struct CustomResourceDefinitionVersion {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub served: bool,
+    #[api(3, required)]
+    pub storage: bool,
+    #[api(7, omitempty)]
+    pub deprecated: bool,
+    #[api(8, omitempty)]
+    pub deprecation_warning: Option<String>,
+    #[api(4, omitempty)]
+    pub schema: Option<CustomResourceValidation>,
+    #[api(5, omitempty)]
+    pub subresources: Option<CustomResourceSubresources>,
+    #[api(6, omitempty, list = "atomic")]
+    pub additional_printer_columns: Vec<CustomResourceColumnDefinition>,
+    #[api(9, omitempty, list = "atomic")]
+    pub selectable_fields: Vec<SelectableField>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.SelectableField")]
+pub struct SelectableField {
+    #[api(1, required)]
+    pub json_path: String,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceColumnDefinition")]
+pub struct CustomResourceColumnDefinition {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub type_: String,
+    #[api(3, omitempty)]
+    pub format: String,
+    #[api(4, omitempty)]
+    pub description: String,
+    #[api(5, omitempty)]
+    pub priority: i32,
+    #[api(6, required)]
+    pub json_path: String,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionNames")]
+pub struct CustomResourceDefinitionNames {
+    #[api(1, required)]
+    pub plural: String,
+    #[api(2, omitempty)]
+    pub singular: String,
+    #[api(3, omitempty, list = "atomic")]
+    pub short_names: Vec<String>,
+    #[api(4, required)]
+    pub kind: String,
+    #[api(5, omitempty)]
+    pub list_kind: String,
+    #[api(6, omitempty, list = "atomic")]
+    pub categories: Vec<String>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionCondition")]
+pub struct CustomResourceDefinitionCondition {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, required)]
+    pub status: String,
+    #[api(3, omitempty)]
+    pub last_transition_time: Time,
+    #[api(4, omitempty)]
+    pub reason: String,
+    #[api(5, omitempty)]
+    pub message: String,
+    #[api(6, omitempty)]
+    pub observed_generation: i64,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus")]
+pub struct CustomResourceDefinitionStatus {
+    #[api(1, list = "map", keys("type"))]
+    pub conditions: Vec<CustomResourceDefinitionCondition>,
+    #[api(2)]
+    pub accepted_names: CustomResourceDefinitionNames,
+    #[api(3, list = "atomic")]
+    pub stored_versions: Vec<String>,
+    #[api(4, omitempty)]
+    pub observed_generation: i64,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresources")]
+pub struct CustomResourceSubresources {
+    #[api(1, omitempty)]
+    pub status: Option<CustomResourceSubresourceStatus>,
+    #[api(2, omitempty)]
+    pub scale: Option<CustomResourceSubresourceScale>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceStatus")]
+pub struct CustomResourceSubresourceStatus {}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceSubresourceScale")]
+pub struct CustomResourceSubresourceScale {
+    #[api(1, required)]
+    pub spec_replicas_path: String,
+    #[api(2, required)]
+    pub status_replicas_path: String,
+    #[api(3, omitempty)]
+    pub label_selector_path: Option<String>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<CustomResourceDefinition>("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        .short(&["crd", "crds"])
+        .category(&["api-extensions"])
+        .stored_under("apiextensions.k8s.io/customresourcedefinitions")
+        .status()
+        .generation(Generation::OnSpec)
+        .column("Created At", "date", ".metadata.creationTimestamp")
+}
+
+served!(CustomResourceDefinition, "apiextensions.k8s.io", "v1", "customresourcedefinitions", false);
+
+impl Rules for CustomResourceDefinition {}

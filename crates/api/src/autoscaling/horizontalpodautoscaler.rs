@@ -1,0 +1,354 @@
+//! HorizontalPodAutoscaler: adjusts a workload's replicas to metrics.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::{LabelSelector, ObjectMeta};
+use apimachinery::{Api, Kind, Quantity, Rules, Time, Value};
+
+use crate::cells::{items, number, scalar_or, str_of};
+use crate::served::served;
+
+/// HorizontalPodAutoscaler: adjusts a workload's replicas to metrics.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler")]
+pub struct HorizontalPodAutoscaler {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, required)]
+    pub spec: HorizontalPodAutoscalerSpec,
+    #[api(3, omitempty)]
+    pub status: HorizontalPodAutoscalerStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec")]
+pub struct HorizontalPodAutoscalerSpec {
+    #[api(1, required)]
+    pub scale_target_ref: CrossVersionObjectReference,
+    #[api(2, omitempty)]
+    pub min_replicas: Option<i32>,
+    #[api(3, required)]
+    pub max_replicas: i32,
+    #[api(4, omitempty, list = "atomic")]
+    pub metrics: Vec<MetricSpec>,
+    #[api(5, omitempty)]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.CrossVersionObjectReference")]
+pub struct CrossVersionObjectReference {
+    #[api(1, required)]
+    pub kind: String,
+    #[api(2, required)]
+    pub name: String,
+    #[api(3, omitempty)]
+    pub api_version: String,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.MetricSpec")]
+pub struct MetricSpec {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub object: Option<ObjectMetricSource>,
+    #[api(3, omitempty)]
+    pub pods: Option<PodsMetricSource>,
+    #[api(4, omitempty)]
+    pub resource: Option<ResourceMetricSource>,
+    #[api(7, omitempty)]
+    pub container_resource: Option<ContainerResourceMetricSource>,
+    #[api(5, omitempty)]
+    pub external: Option<ExternalMetricSource>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior")]
+pub struct HorizontalPodAutoscalerBehavior {
+    #[api(1, omitempty)]
+    pub scale_up: Option<HPAScalingRules>,
+    #[api(2, omitempty)]
+    pub scale_down: Option<HPAScalingRules>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HPAScalingRules")]
+pub struct HPAScalingRules {
+    #[api(3, omitempty)]
+    pub stabilization_window_seconds: Option<i32>,
+    #[api(1, omitempty)]
+    pub select_policy: Option<String>,
+    #[api(2, omitempty, list = "atomic")]
+    pub policies: Vec<HPAScalingPolicy>,
+    #[api(4, omitempty)]
+    pub tolerance: Option<Quantity>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HPAScalingPolicy")]
+pub struct HPAScalingPolicy {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, required)]
+    pub value: i32,
+    #[api(3, required)]
+    pub period_seconds: i32,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ObjectMetricSource")]
+pub struct ObjectMetricSource {
+    #[api(1, required)]
+    pub described_object: CrossVersionObjectReference,
+    #[api(2, required)]
+    pub target: MetricTarget,
+    #[api(3, required)]
+    pub metric: MetricIdentifier,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.PodsMetricSource")]
+pub struct PodsMetricSource {
+    #[api(1, required)]
+    pub metric: MetricIdentifier,
+    #[api(2, required)]
+    pub target: MetricTarget,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ResourceMetricSource")]
+pub struct ResourceMetricSource {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub target: MetricTarget,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ContainerResourceMetricSource")]
+pub struct ContainerResourceMetricSource {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub target: MetricTarget,
+    #[api(3, required)]
+    pub container: String,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ExternalMetricSource")]
+pub struct ExternalMetricSource {
+    #[api(1, required)]
+    pub metric: MetricIdentifier,
+    #[api(2, required)]
+    pub target: MetricTarget,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.MetricIdentifier")]
+pub struct MetricIdentifier {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, omitempty)]
+    pub selector: Option<LabelSelector>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.MetricTarget")]
+pub struct MetricTarget {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub value: Option<Quantity>,
+    #[api(3, omitempty)]
+    pub average_value: Option<Quantity>,
+    #[api(4, omitempty)]
+    pub average_utilization: Option<i32>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus")]
+pub struct HorizontalPodAutoscalerStatus {
+    #[api(1, omitempty)]
+    pub observed_generation: Option<i64>,
+    #[api(2, omitempty)]
+    pub last_scale_time: Option<Time>,
+    #[api(3, omitempty)]
+    pub current_replicas: i32,
+    #[api(4, required)]
+    pub desired_replicas: i32,
+    #[api(5, list = "atomic")]
+    pub current_metrics: Vec<MetricStatus>,
+    #[api(6, omitempty, list = "map", keys("type"), patch = "merge", merge_key = "type")]
+    pub conditions: Vec<HorizontalPodAutoscalerCondition>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerCondition")]
+pub struct HorizontalPodAutoscalerCondition {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, required)]
+    pub status: String,
+    #[api(3, omitempty)]
+    pub last_transition_time: Time,
+    #[api(4, omitempty)]
+    pub reason: String,
+    #[api(5, omitempty)]
+    pub message: String,
+    #[api(6, omitempty)]
+    pub observed_generation: Option<i64>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.MetricStatus")]
+pub struct MetricStatus {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub object: Option<ObjectMetricStatus>,
+    #[api(3, omitempty)]
+    pub pods: Option<PodsMetricStatus>,
+    #[api(4, omitempty)]
+    pub resource: Option<ResourceMetricStatus>,
+    #[api(7, omitempty)]
+    pub container_resource: Option<ContainerResourceMetricStatus>,
+    #[api(5, omitempty)]
+    pub external: Option<ExternalMetricStatus>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ObjectMetricStatus")]
+pub struct ObjectMetricStatus {
+    #[api(1, required)]
+    pub metric: MetricIdentifier,
+    #[api(2, required)]
+    pub current: MetricValueStatus,
+    #[api(3, required)]
+    pub described_object: CrossVersionObjectReference,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.PodsMetricStatus")]
+pub struct PodsMetricStatus {
+    #[api(1, required)]
+    pub metric: MetricIdentifier,
+    #[api(2, required)]
+    pub current: MetricValueStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ResourceMetricStatus")]
+pub struct ResourceMetricStatus {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub current: MetricValueStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ContainerResourceMetricStatus")]
+pub struct ContainerResourceMetricStatus {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, required)]
+    pub current: MetricValueStatus,
+    #[api(3, required)]
+    pub container: String,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.ExternalMetricStatus")]
+pub struct ExternalMetricStatus {
+    #[api(1, required)]
+    pub metric: MetricIdentifier,
+    #[api(2, required)]
+    pub current: MetricValueStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.autoscaling.v2.MetricValueStatus")]
+pub struct MetricValueStatus {
+    #[api(1, omitempty)]
+    pub value: Option<Quantity>,
+    #[api(2, omitempty)]
+    pub average_value: Option<Quantity>,
+    #[api(3, omitempty)]
+    pub average_utilization: Option<i32>,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<HorizontalPodAutoscaler>("autoscaling", "v2", "horizontalpodautoscalers")
+        .short(&["hpa"])
+        .category(&["all"])
+        .status()
+        .generation(Generation::OnSpec)
+        .code_column("Reference", "string", reference_cell)
+        .code_column("Targets", "string", targets_cell)
+        .code_column("MinPods", "string", |o, _| scalar_or(o, &["spec", "minReplicas"], "<unset>"))
+        .code_column("MaxPods", "string", |o, _| number(o, &["spec", "maxReplicas"]))
+        .code_column("Replicas", "string", |o, _| number(o, &["status", "currentReplicas"]))
+        .age()
+}
+
+served!(HorizontalPodAutoscaler, "autoscaling", "v2", "horizontalpodautoscalers", true);
+
+impl Rules for HorizontalPodAutoscaler {}
+
+fn reference_cell(object: &Value, _now: i64) -> Value {
+    let target = |member| str_of(object, &["spec", "scaleTargetRef", member]);
+    format!("{}/{}", target("kind"), target("name")).into()
+}
+
+fn targets_cell(object: &Value, _now: i64) -> Value {
+    let specs = items(object, &["spec", "metrics"]);
+    let statuses = items(object, &["status", "currentMetrics"]);
+    if specs.is_empty() {
+        return "<none>".into();
+    }
+    let parts: Vec<String> = specs.iter().enumerate().map(|(i, spec)| metric(spec, statuses.get(i))).collect();
+    match parts.len() {
+        1 | 2 => parts.join(", ").into(),
+        n => format!("{} + {} more...", parts[..2].join(", "), n - 2).into(),
+    }
+}
+
+/// One metric as `current/target`.
+fn metric(spec: &Value, status: Option<&Value>) -> String {
+    let source = match str_of(spec, &["type"]) {
+        "External" => "external",
+        "Pods" => "pods",
+        "Object" => "object",
+        "Resource" => "resource",
+        "ContainerResource" => "containerResource",
+        _ => return "<unknown type>".into(),
+    };
+    let target = |member: &str| spec.at(&[source, "target", member]);
+    let now = |member: &str| status.and_then(|s| s.at(&[source, "current", member]));
+    let quantity = |value: Option<&Value>, absent: &str| value.and_then(Value::as_str).unwrap_or(absent).to_string();
+    let percent = |value: Option<&Value>, absent: &str| match value.and_then(Value::as_i64) {
+        Some(i) => format!("{i}%"),
+        None => absent.to_string(),
+    };
+    let average = || (quantity(now("averageValue"), "<unknown>"), quantity(target("averageValue"), "0"));
+    let name = str_of(spec, &[source, "name"]);
+    match source {
+        "resource" | "containerResource" if target("averageValue").is_some() => {
+            let (now, target) = average();
+            format!("{name}: {now}/{target}")
+        }
+        "resource" | "containerResource" => {
+            let now = percent(now("averageUtilization"), "<unknown>");
+            format!("{name}: {now}/{}", percent(target("averageUtilization"), "<auto>"))
+        }
+        "pods" => {
+            let (now, target) = average();
+            format!("{now}/{target}")
+        }
+        _ if target("averageValue").is_some() => {
+            let (now, target) = average();
+            format!("{now}/{target} (avg)")
+        }
+        _ => format!("{}/{}", quantity(now("value"), "<unknown>"), quantity(target("value"), "0")),
+    }
+}

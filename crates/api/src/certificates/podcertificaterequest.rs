@@ -1,0 +1,84 @@
+//! PodCertificateRequest: asks a signer for a certificate of a pod.
+
+use std::collections::BTreeMap;
+
+use apimachinery::meta::{Condition, ObjectMeta};
+use apimachinery::{Api, Bytes, Kind, Rules, Time, Value};
+
+use crate::cells::{items, labels, str_of, text};
+use crate::served::served;
+
+/// PodCertificateRequest: asks a signer for a certificate of a pod.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.certificates.v1.PodCertificateRequest")]
+pub struct PodCertificateRequest {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub spec: PodCertificateRequestSpec,
+    #[api(3, omitempty)]
+    pub status: PodCertificateRequestStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.certificates.v1.PodCertificateRequestSpec")]
+pub struct PodCertificateRequestSpec {
+    #[api(1, required)]
+    pub signer_name: String,
+    #[api(2, required)]
+    pub pod_name: String,
+    #[api(3, json = "podUID", required)]
+    pub pod_uid: String,
+    #[api(4, required)]
+    pub service_account_name: String,
+    #[api(5, json = "serviceAccountUID", required)]
+    pub service_account_uid: String,
+    #[api(6, required)]
+    pub node_name: String,
+    #[api(7, json = "nodeUID", required)]
+    pub node_uid: String,
+    #[api(8, omitempty, default = "86400")]
+    pub max_expiration_seconds: Option<i32>,
+    #[api(12, json = "stubPKCS10Request", required)]
+    pub stub_pkcs10_request: Bytes,
+    #[api(11, omitempty)]
+    pub unverified_user_annotations: BTreeMap<String, String>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.certificates.v1.PodCertificateRequestStatus")]
+pub struct PodCertificateRequestStatus {
+    #[api(1, omitempty, list = "map", keys("type"), patch = "merge", merge_key = "type")]
+    pub conditions: Vec<Condition>,
+    #[api(2, omitempty)]
+    pub certificate_chain: String,
+    #[api(4, omitempty)]
+    pub not_before: Option<Time>,
+    #[api(5, omitempty)]
+    pub begin_refresh_at: Option<Time>,
+    #[api(6, omitempty)]
+    pub not_after: Option<Time>,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<PodCertificateRequest>("certificates.k8s.io", "v1", "podcertificaterequests")
+        .status()
+        .selectable(&["spec.signerName", "spec.podName", "spec.nodeName"])
+        .code_column("PodName", "string", |o, _| text(o, &["spec", "podName"]))
+        .code_column("ServiceAccountName", "string", |o, _| text(o, &["spec", "serviceAccountName"]))
+        .code_column("NodeName", "string", |o, _| text(o, &["spec", "nodeName"]))
+        .code_column("SignerName", "string", |o, _| text(o, &["spec", "signerName"]))
+        .code_column("State", "string", state_cell)
+        .wide_code_column("UnverifiedUserAnnotations", "string", |o, _| {
+            labels(o, &["spec", "unverifiedUserAnnotations"])
+        })
+}
+
+served!(PodCertificateRequest, "certificates.k8s.io", "v1", "podcertificaterequests", true);
+
+impl Rules for PodCertificateRequest {}
+
+fn state_cell(object: &Value, _now: i64) -> Value {
+    let conditions = items(object, &["status", "conditions"]).iter().map(|c| str_of(c, &["type"]));
+    conditions.filter(|t| matches!(*t, "Issued" | "Denied" | "Failed")).last().unwrap_or("Pending").into()
+}

@@ -1,0 +1,26 @@
+//! Binding: tells the scheduler's choice of a node for a pod.
+
+use apimachinery::kind::Verbs;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::core::references::ObjectReference;
+use crate::served::served;
+
+/// Binding: tells the scheduler's choice of a node for a pod.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.core.v1.Binding")]
+pub struct Binding {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub target: ObjectReference,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<Binding>("", "v1", "bindings").verbs(Verbs::CREATE).virtual_()
+}
+
+served!(Binding, "", "v1", "bindings", true);
+
+impl Rules for Binding {}

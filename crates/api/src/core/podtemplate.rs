@@ -1,0 +1,31 @@
+//! PodTemplate: stores a pod template.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::cells::{joined, labels};
+use crate::core::pod::spec::PodTemplateSpec;
+use crate::served::served;
+
+/// PodTemplate: stores a pod template.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.core.v1.PodTemplate")]
+pub struct PodTemplate {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty)]
+    pub template: PodTemplateSpec,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<PodTemplate>("", "v1", "podtemplates")
+        .generation(Generation::OnContent)
+        .code_column("Containers", "string", |o, _| joined(o, &["template", "spec", "containers"], "name"))
+        .code_column("Images", "string", |o, _| joined(o, &["template", "spec", "containers"], "image"))
+        .code_column("Pod Labels", "string", |o, _| labels(o, &["template", "metadata", "labels"]))
+}
+
+served!(PodTemplate, "", "v1", "podtemplates", true);
+
+impl Rules for PodTemplate {}

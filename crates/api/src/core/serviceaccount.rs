@@ -1,0 +1,33 @@
+//! ServiceAccount: is an identity for processes in pods.
+
+use apimachinery::kind::{Action, Verbs};
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::core::references::{LocalObjectReference, ObjectReference};
+use crate::served::served;
+
+/// ServiceAccount: is an identity for processes in pods.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.core.v1.ServiceAccount")]
+pub struct ServiceAccount {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, list = "map", keys("name"), patch = "merge", merge_key = "name")]
+    pub secrets: Vec<ObjectReference>,
+    #[api(3, omitempty, list = "atomic")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    #[api(4, omitempty)]
+    pub automount_service_account_token: Option<bool>,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<ServiceAccount>("", "v1", "serviceaccounts")
+        .short(&["sa"])
+        .subresource_of("token", Verbs::CREATE, Action::Handler, ("authentication.k8s.io", "v1", "TokenRequest"))
+        .age()
+}
+
+served!(ServiceAccount, "", "v1", "serviceaccounts", true);
+
+impl Rules for ServiceAccount {}

@@ -1,0 +1,127 @@
+//! Event: says that something happened to an object, in the newer form.
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, MicroTime, Rules, Time, Value};
+
+use crate::cells::{int, since, str_of, text};
+use crate::core::event::EventSource;
+use crate::core::references::ObjectReference;
+use crate::served::served;
+
+/// Event: says that something happened to an object, in the newer form.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.events.v1.Event")]
+pub struct Event {
+    #[api(1)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub event_time: MicroTime,
+    #[api(3, omitempty)]
+    pub series: Option<EventSeries>,
+    #[api(4, omitempty)]
+    pub reporting_controller: String,
+    #[api(5, omitempty)]
+    pub reporting_instance: String,
+    #[api(6, omitempty)]
+    pub action: String,
+    #[api(7, omitempty)]
+    pub reason: String,
+    #[api(8, omitempty)]
+    pub regarding: ObjectReference,
+    #[api(9, omitempty)]
+    pub related: Option<ObjectReference>,
+    #[api(10, omitempty)]
+    pub note: String,
+    #[api(11, omitempty)]
+    pub type_: String,
+    #[api(12, omitempty)]
+    pub deprecated_source: EventSource,
+    #[api(13, omitempty)]
+    pub deprecated_first_timestamp: Time,
+    #[api(14, omitempty)]
+    pub deprecated_last_timestamp: Time,
+    #[api(15, omitempty)]
+    pub deprecated_count: i32,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.events.v1.EventSeries")]
+pub struct EventSeries {
+    #[api(1, required)]
+    pub count: i32,
+    #[api(2, required)]
+    pub last_observed_time: MicroTime,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<Event>("events.k8s.io", "v1", "events")
+        .short(&["ev"])
+        .converted()
+        .ttl(3600)
+        .selectable(&[
+            "reason",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reportingController",
+            "type",
+        ])
+        .code_column("Last Seen", "string", last_seen_cell)
+        .code_column("Type", "string", |o, _| text(o, &["type"]))
+        .code_column("Reason", "string", |o, _| text(o, &["reason"]))
+        .code_column("Object", "string", object_cell)
+        .wide_code_column("Subobject", "string", |o, _| text(o, &["regarding", "fieldPath"]))
+        .wide_code_column("Source", "string", source_cell)
+        .code_column("Message", "string", |o, _| str_of(o, &["note"]).trim().into())
+        .wide_code_column("First Seen", "string", first_seen_cell)
+        .wide_code_column("Count", "string", count_cell)
+        .wide_code_column("Name", "string", |o, _| text(o, &["metadata", "name"]))
+}
+
+served!(Event, "events.k8s.io", "v1", "events", true);
+
+impl Rules for Event {}
+
+fn last_seen_cell(object: &Value, now: i64) -> Value {
+    let series = str_of(object, &["series", "lastObservedTime"]);
+    let last = str_of(object, &["deprecatedLastTimestamp"]);
+    match (series, last) {
+        ("", "") => first_seen_cell(object, now),
+        ("", last) => since(last, now).into(),
+        (series, _) => since(series, now).into(),
+    }
+}
+
+fn first_seen_cell(object: &Value, now: i64) -> Value {
+    match str_of(object, &["deprecatedFirstTimestamp"]) {
+        "" => since(str_of(object, &["eventTime"]), now).into(),
+        first => since(first, now).into(),
+    }
+}
+
+fn object_cell(object: &Value, _now: i64) -> Value {
+    let kind = str_of(object, &["regarding", "kind"]).to_ascii_lowercase();
+    match str_of(object, &["regarding", "name"]) {
+        "" => kind.into(),
+        name => format!("{kind}/{name}").into(),
+    }
+}
+
+fn source_cell(object: &Value, _now: i64) -> Value {
+    let either = |old: &[&str], new: &str| match str_of(object, old) {
+        "" => str_of(object, &[new]).to_string(),
+        text => text.to_string(),
+    };
+    let component = either(&["deprecatedSource", "component"], "reportingController");
+    let instance = either(&["deprecatedSource", "host"], "reportingInstance");
+    if instance.is_empty() { component.into() } else { format!("{component}, {instance}").into() }
+}
+
+fn count_cell(object: &Value, _now: i64) -> Value {
+    let counts = [int(object, &["series", "count"]), int(object, &["deprecatedCount"])];
+    Value::Int(counts.into_iter().find(|count| *count != 0).unwrap_or(1))
+}

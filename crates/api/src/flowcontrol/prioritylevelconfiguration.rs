@@ -1,0 +1,119 @@
+//! PriorityLevelConfiguration: shares the server's capacity among request classes.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules, Time};
+
+use crate::cells::{scalar_or, text};
+use crate::served::served;
+
+/// PriorityLevelConfiguration: shares the server's capacity among request classes.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration")]
+pub struct PriorityLevelConfiguration {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, required)]
+    pub spec: PriorityLevelConfigurationSpec,
+    #[api(3, omitempty)]
+    pub status: PriorityLevelConfigurationStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec")]
+pub struct PriorityLevelConfigurationSpec {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub limited: Option<LimitedPriorityLevelConfiguration>,
+    #[api(3, omitempty)]
+    pub exempt: Option<ExemptPriorityLevelConfiguration>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.LimitedPriorityLevelConfiguration")]
+pub struct LimitedPriorityLevelConfiguration {
+    #[api(1)]
+    pub nominal_concurrency_shares: Option<i32>,
+    #[api(2, omitempty, required)]
+    pub limit_response: LimitResponse,
+    #[api(3, omitempty)]
+    pub lendable_percent: Option<i32>,
+    #[api(4, omitempty)]
+    pub borrowing_limit_percent: Option<i32>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.ExemptPriorityLevelConfiguration")]
+pub struct ExemptPriorityLevelConfiguration {
+    #[api(1, omitempty)]
+    pub nominal_concurrency_shares: Option<i32>,
+    #[api(2, omitempty)]
+    pub lendable_percent: Option<i32>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.LimitResponse")]
+pub struct LimitResponse {
+    #[api(1, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub queuing: Option<QueuingConfiguration>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.QueuingConfiguration")]
+pub struct QueuingConfiguration {
+    #[api(1)]
+    pub queues: i32,
+    #[api(2)]
+    pub hand_size: i32,
+    #[api(3)]
+    pub queue_length_limit: i32,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationStatus")]
+pub struct PriorityLevelConfigurationStatus {
+    #[api(1, omitempty, list = "map", keys("type"), patch = "merge", merge_key = "type")]
+    pub conditions: Vec<PriorityLevelConfigurationCondition>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationCondition")]
+pub struct PriorityLevelConfigurationCondition {
+    #[api(1, omitempty, required)]
+    pub type_: String,
+    #[api(2, omitempty)]
+    pub status: String,
+    #[api(3, omitempty)]
+    pub last_transition_time: Time,
+    #[api(4, omitempty)]
+    pub reason: String,
+    #[api(5, omitempty)]
+    pub message: String,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<PriorityLevelConfiguration>("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations")
+        .status()
+        .generation(Generation::OnSpec)
+        .code_column("Type", "string", |o, _| text(o, &["spec", "type"]))
+        .code_column("NominalConcurrencyShares", "string", |o, _| {
+            scalar_or(o, &["spec", "limited", "nominalConcurrencyShares"], "<none>")
+        })
+        .code_column("Queues", "string", |o, _| {
+            scalar_or(o, &["spec", "limited", "limitResponse", "queuing", "queues"], "<none>")
+        })
+        .code_column("HandSize", "string", |o, _| {
+            scalar_or(o, &["spec", "limited", "limitResponse", "queuing", "handSize"], "<none>")
+        })
+        .code_column("QueueLengthLimit", "string", |o, _| {
+            scalar_or(o, &["spec", "limited", "limitResponse", "queuing", "queueLengthLimit"], "<none>")
+        })
+        .age()
+}
+
+served!(PriorityLevelConfiguration, "flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", false);
+
+impl Rules for PriorityLevelConfiguration {}

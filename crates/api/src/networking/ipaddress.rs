@@ -1,0 +1,63 @@
+//! IPAddress: records who owns a service address.
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules, Value};
+
+use crate::cells::str_of;
+use crate::served::served;
+
+/// IPAddress: records who owns a service address.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.networking.v1.IPAddress")]
+pub struct IPAddress {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, required)]
+    pub spec: IPAddressSpec,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.networking.v1.IPAddressSpec")]
+pub struct IPAddressSpec {
+    #[api(1, omitempty, required)]
+    pub parent_ref: Option<ParentReference>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.networking.v1.ParentReference")]
+pub struct ParentReference {
+    #[api(1, omitempty)]
+    pub group: String,
+    #[api(2, omitempty, required)]
+    pub resource: String,
+    #[api(3, omitempty)]
+    pub namespace: String,
+    #[api(4, omitempty, required)]
+    pub name: String,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<IPAddress>("networking.k8s.io", "v1", "ipaddresses").short(&["ip"]).code_column(
+        "ParentRef",
+        "string",
+        parent_cell,
+    )
+}
+
+served!(IPAddress, "networking.k8s.io", "v1", "ipaddresses", false);
+
+impl Rules for IPAddress {}
+
+fn parent_cell(object: &Value, _now: i64) -> Value {
+    let Some(parent) = object.at(&["spec", "parentRef"]) else { return "<none>".into() };
+    let mut text = str_of(parent, &["resource"]).to_ascii_lowercase();
+    if let Some(group) = parent.str_at(&["group"]).filter(|g| !g.is_empty()) {
+        text = format!("{text}.{}", group.to_ascii_lowercase());
+    }
+    for part in ["namespace", "name"] {
+        if let Some(part) = parent.str_at(&[part]).filter(|p| !p.is_empty()) {
+            text = format!("{text}/{part}");
+        }
+    }
+    text.into()
+}

@@ -1,0 +1,34 @@
+//! ClusterRoleBinding: grants a cluster role everywhere.
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::rbac::rolebinding::role_cell;
+use crate::rbac::rolebinding::subjects;
+use crate::rbac::rolebinding::{RoleRef, Subject};
+use crate::served::served;
+
+/// ClusterRoleBinding: grants a cluster role everywhere.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.rbac.v1.ClusterRoleBinding")]
+pub struct ClusterRoleBinding {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, omitempty, list = "atomic")]
+    pub subjects: Vec<Subject>,
+    #[api(3, required)]
+    pub role_ref: RoleRef,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<ClusterRoleBinding>("rbac.authorization.k8s.io", "v1", "clusterrolebindings")
+        .code_column("Role", "string", |o, _| role_cell(o))
+        .age()
+        .wide_code_column("Users", "string", |o, _| subjects(o, "User"))
+        .wide_code_column("Groups", "string", |o, _| subjects(o, "Group"))
+        .wide_code_column("ServiceAccounts", "string", |o, _| subjects(o, "ServiceAccount"))
+}
+
+served!(ClusterRoleBinding, "rbac.authorization.k8s.io", "v1", "clusterrolebindings", false);
+
+impl Rules for ClusterRoleBinding {}

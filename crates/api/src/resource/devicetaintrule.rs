@@ -1,0 +1,63 @@
+//! DeviceTaintRule: taints devices that match.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::{Condition, ObjectMeta};
+use apimachinery::{Api, Kind, Rules};
+
+use crate::cells::text;
+use crate::resource::resourceslice::DeviceTaint;
+use crate::served::served;
+
+/// DeviceTaintRule: taints devices that match.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.DeviceTaintRule")]
+pub struct DeviceTaintRule {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub spec: DeviceTaintRuleSpec,
+    #[api(3, omitempty)]
+    pub status: DeviceTaintRuleStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.DeviceTaintRuleSpec")]
+pub struct DeviceTaintRuleSpec {
+    #[api(1, omitempty)]
+    pub device_selector: Option<DeviceTaintSelector>,
+    #[api(2, omitempty, required)]
+    pub taint: DeviceTaint,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.DeviceTaintSelector")]
+pub struct DeviceTaintSelector {
+    #[api(2, omitempty)]
+    pub driver: Option<String>,
+    #[api(3, omitempty)]
+    pub pool: Option<String>,
+    #[api(4, omitempty)]
+    pub device: Option<String>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.DeviceTaintRuleStatus")]
+pub struct DeviceTaintRuleStatus {
+    #[api(1, omitempty, list = "map", keys("type"), patch = "merge", merge_key = "type")]
+    pub conditions: Vec<Condition>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<DeviceTaintRule>("resource.k8s.io", "v1", "devicetaintrules")
+        .status()
+        .generation(Generation::OnSpec)
+        .code_column("Key", "string", |o, _| text(o, &["spec", "taint", "key"]))
+        .code_column("Value", "string", |o, _| text(o, &["spec", "taint", "value"]))
+        .code_column("Effect", "string", |o, _| text(o, &["spec", "taint", "effect"]))
+        .code_column("TimeAdded", "string", |o, _| text(o, &["spec", "taint", "timeAdded"]))
+        .age()
+}
+
+served!(DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", false);
+
+impl Rules for DeviceTaintRule {}

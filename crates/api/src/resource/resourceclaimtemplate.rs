@@ -1,0 +1,34 @@
+//! ResourceClaimTemplate: is a pattern for claims made for pods.
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules};
+
+use crate::resource::resourceclaim::ResourceClaimSpec;
+use crate::served::served;
+
+/// ResourceClaimTemplate: is a pattern for claims made for pods.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.ResourceClaimTemplate")]
+pub struct ResourceClaimTemplate {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2)]
+    pub spec: ResourceClaimTemplateSpec,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.resource.v1.ResourceClaimTemplateSpec")]
+pub struct ResourceClaimTemplateSpec {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2)]
+    pub spec: ResourceClaimSpec,
+}
+
+pub fn kind() -> Kind {
+    Kind::namespaced::<ResourceClaimTemplate>("resource.k8s.io", "v1", "resourceclaimtemplates").age()
+}
+
+served!(ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", true);
+
+impl Rules for ResourceClaimTemplate {}

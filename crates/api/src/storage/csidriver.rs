@@ -1,0 +1,82 @@
+//! CSIDriver: describes a storage driver.
+
+use apimachinery::kind::Generation;
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules, Value};
+
+use crate::cells::{flag, joined, strings};
+use crate::served::served;
+
+/// CSIDriver: describes a storage driver.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSIDriver")]
+pub struct CSIDriver {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub spec: CSIDriverSpec,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSIDriverSpec")]
+pub struct CSIDriverSpec {
+    #[api(1, omitempty)]
+    pub attach_required: Option<bool>,
+    #[api(2, omitempty)]
+    pub pod_info_on_mount: Option<bool>,
+    #[api(3, omitempty, list = "set")]
+    pub volume_lifecycle_modes: Vec<String>,
+    #[api(4, omitempty)]
+    pub storage_capacity: Option<bool>,
+    #[api(5, omitempty)]
+    pub fs_group_policy: Option<String>,
+    #[api(6, omitempty, list = "atomic")]
+    pub token_requests: Vec<TokenRequest>,
+    #[api(7, omitempty)]
+    pub requires_republish: Option<bool>,
+    #[api(8, omitempty)]
+    pub se_linux_mount: Option<bool>,
+    #[api(9, omitempty)]
+    pub node_allocatable_update_period_seconds: Option<i64>,
+    #[api(10, omitempty)]
+    pub service_account_token_in_secrets: Option<bool>,
+    #[api(11, omitempty)]
+    pub prevent_pod_scheduling_if_missing: Option<bool>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.TokenRequest")]
+pub struct TokenRequest {
+    #[api(1, required)]
+    pub audience: String,
+    #[api(2, omitempty)]
+    pub expiration_seconds: Option<i64>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<CSIDriver>("storage.k8s.io", "v1", "csidrivers")
+        .generation(Generation::OnSpec)
+        .code_column("AttachRequired", "boolean", |o, _| flag(o, &["spec", "attachRequired"], true))
+        .code_column("PodInfoOnMount", "boolean", |o, _| flag(o, &["spec", "podInfoOnMount"], false))
+        .code_column("StorageCapacity", "boolean", |o, _| flag(o, &["spec", "storageCapacity"], false))
+        .code_column("TokenRequests", "string", tokens_cell)
+        .code_column("RequiresRepublish", "boolean", |o, _| flag(o, &["spec", "requiresRepublish"], false))
+        .code_column("Modes", "string", modes_cell)
+        .age()
+}
+
+served!(CSIDriver, "storage.k8s.io", "v1", "csidrivers", false);
+
+impl Rules for CSIDriver {}
+
+fn tokens_cell(object: &Value, _now: i64) -> Value {
+    match object.at(&["spec", "tokenRequests"]) {
+        Some(_) => joined(object, &["spec", "tokenRequests"], "audience"),
+        None => "<unset>".into(),
+    }
+}
+
+fn modes_cell(object: &Value, _now: i64) -> Value {
+    let modes = strings(object, &["spec", "volumeLifecycleModes"]);
+    if modes.is_empty() { "<none>".into() } else { modes.into() }
+}

@@ -1,0 +1,89 @@
+//! CSINode: lists the storage drivers on a node.
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules, Time, Value};
+
+use crate::cells::count;
+use crate::served::served;
+
+/// CSINode: lists the storage drivers on a node.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSINode")]
+pub struct CSINode {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub spec: CSINodeSpec,
+    #[api(3, omitempty)]
+    pub status: CSINodeStatus,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSINodeSpec")]
+pub struct CSINodeSpec {
+    #[api(1, required, list = "map", keys("name"), patch = "merge", merge_key = "name")]
+    pub drivers: Vec<CSINodeDriver>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSINodeDriver")]
+pub struct CSINodeDriver {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, json = "nodeID", required)]
+    pub node_id: String,
+    #[api(3, list = "atomic")]
+    pub topology_keys: Vec<String>,
+    #[api(4, omitempty)]
+    pub allocatable: Option<VolumeNodeResources>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.VolumeNodeResources")]
+pub struct VolumeNodeResources {
+    #[api(1, omitempty)]
+    pub count: Option<i32>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.StorageHealthCondition")]
+pub struct StorageHealthCondition {
+    #[api(1, required, enumeration("StorageDegraded", "StorageUnreachable"))]
+    pub status: String,
+    #[api(2, required)]
+    pub reason: String,
+    #[api(3, omitempty)]
+    pub message: String,
+    #[api(4, omitempty, enumeration("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"))]
+    pub access_mode: Option<String>,
+    #[api(5, omitempty, enumeration("Block", "Filesystem"))]
+    pub volume_mode: Option<String>,
+    #[api(6, omitempty)]
+    pub last_transition_time: Time,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.StorageHealth")]
+pub struct StorageHealth {
+    #[api(1, required)]
+    pub name: String,
+    #[api(2, omitempty, list = "atomic")]
+    pub health_conditions: Vec<StorageHealthCondition>,
+}
+
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.CSINodeStatus")]
+pub struct CSINodeStatus {
+    #[api(1, omitempty, list = "map", keys("name"), patch = "merge", merge_key = "name")]
+    pub storage_health: Vec<StorageHealth>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<CSINode>("storage.k8s.io", "v1", "csinodes")
+        .code_column("Drivers", "integer", |o, _| Value::Int(count(o, &["spec", "drivers"])))
+        .age()
+}
+
+served!(CSINode, "storage.k8s.io", "v1", "csinodes", false);
+
+impl Rules for CSINode {}

@@ -1,0 +1,55 @@
+//! StorageClass: names a way to provision volumes.
+
+use std::collections::BTreeMap;
+
+use apimachinery::meta::ObjectMeta;
+use apimachinery::{Api, Kind, Rules, Value};
+
+use crate::cells::{flag, str_of, text, text_or};
+use crate::core::nodeselector::TopologySelectorTerm;
+use crate::served::served;
+
+/// StorageClass: names a way to provision volumes.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.api.storage.v1.StorageClass")]
+pub struct StorageClass {
+    #[api(1, omitempty)]
+    pub metadata: ObjectMeta,
+    #[api(2, required)]
+    pub provisioner: String,
+    #[api(3, omitempty)]
+    pub parameters: BTreeMap<String, String>,
+    #[api(4, omitempty, enumeration("Delete", "Recycle", "Retain"))]
+    pub reclaim_policy: Option<String>,
+    #[api(5, omitempty, list = "atomic")]
+    pub mount_options: Vec<String>,
+    #[api(6, omitempty)]
+    pub allow_volume_expansion: Option<bool>,
+    #[api(7, omitempty, enumeration("Immediate", "WaitForFirstConsumer"))]
+    pub volume_binding_mode: Option<String>,
+    #[api(8, omitempty, list = "atomic")]
+    pub allowed_topologies: Vec<TopologySelectorTerm>,
+}
+
+pub fn kind() -> Kind {
+    Kind::cluster::<StorageClass>("storage.k8s.io", "v1", "storageclasses")
+        .short(&["sc"])
+        .code_column("Name", "string", name_cell)
+        .code_column("Provisioner", "string", |o, _| text(o, &["provisioner"]))
+        .code_column("ReclaimPolicy", "string", |o, _| text_or(o, &["reclaimPolicy"], "Delete"))
+        .code_column("VolumeBindingMode", "string", |o, _| text_or(o, &["volumeBindingMode"], "Immediate"))
+        .code_column("AllowVolumeExpansion", "string", |o, _| flag(o, &["allowVolumeExpansion"], false))
+        .age()
+}
+
+served!(StorageClass, "storage.k8s.io", "v1", "storageclasses", false);
+
+impl Rules for StorageClass {}
+
+fn name_cell(object: &Value, _now: i64) -> Value {
+    let name = str_of(object, &["metadata", "name"]);
+    match object.str_at(&["metadata", "annotations", "storageclass.kubernetes.io/is-default-class"]) {
+        Some("true") => format!("{name} (default)").into(),
+        _ => name.into(),
+    }
+}
