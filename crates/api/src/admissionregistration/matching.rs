@@ -91,6 +91,23 @@ pub struct MatchCondition {
     pub expression: String,
 }
 
+impl Rule {
+    pub(crate) fn set_defaults(&mut self) {
+        self.scope.get_or_insert_with(|| "*".into());
+    }
+}
+
+impl MatchResources {
+    pub(crate) fn set_defaults(&mut self) {
+        self.match_policy.get_or_insert_with(|| "Equivalent".into());
+        self.namespace_selector.get_or_insert_default();
+        self.object_selector.get_or_insert_default();
+        for rule in self.resource_rules.iter_mut().chain(&mut self.exclude_resource_rules) {
+            rule.rule_with_operations.rule.set_defaults();
+        }
+    }
+}
+
 /// The parameter kind of a policy as a cell.
 pub(crate) fn param_kind(object: &Value) -> Value {
     match object.at(&["spec", "paramKind"]) {

@@ -74,4 +74,11 @@ pub fn kind() -> Kind {
 
 served!(MutatingAdmissionPolicy, "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", false);
 
-impl Rules for MutatingAdmissionPolicy {}
+impl Rules for MutatingAdmissionPolicy {
+    fn set_defaults(&mut self) {
+        self.spec.failure_policy.get_or_insert_with(|| "Fail".into());
+        if let Some(constraints) = &mut self.spec.match_constraints {
+            constraints.set_defaults();
+        }
+    }
+}

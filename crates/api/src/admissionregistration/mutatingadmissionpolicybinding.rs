@@ -45,4 +45,10 @@ pub fn kind() -> Kind {
 
 served!(MutatingAdmissionPolicyBinding, "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", false);
 
-impl Rules for MutatingAdmissionPolicyBinding {}
+impl Rules for MutatingAdmissionPolicyBinding {
+    fn set_defaults(&mut self) {
+        if let Some(resources) = &mut self.spec.match_resources {
+            resources.set_defaults();
+        }
+    }
+}

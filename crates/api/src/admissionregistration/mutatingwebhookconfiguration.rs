@@ -58,4 +58,17 @@ pub fn kind() -> Kind {
 
 served!(MutatingWebhookConfiguration, "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", false);
 
-impl Rules for MutatingWebhookConfiguration {}
+impl Rules for MutatingWebhookConfiguration {
+    fn set_defaults(&mut self) {
+        for webhook in &mut self.webhooks {
+            webhook.client_config.set_defaults();
+            webhook.rules.iter_mut().for_each(|rule| rule.rule.set_defaults());
+            webhook.failure_policy.get_or_insert_with(|| "Fail".into());
+            webhook.match_policy.get_or_insert_with(|| "Equivalent".into());
+            webhook.namespace_selector.get_or_insert_default();
+            webhook.object_selector.get_or_insert_default();
+            webhook.timeout_seconds.get_or_insert(10);
+            webhook.reinvocation_policy.get_or_insert_with(|| "Never".into());
+        }
+    }
+}

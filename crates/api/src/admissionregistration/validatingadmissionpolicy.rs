@@ -101,4 +101,11 @@ pub fn kind() -> Kind {
 
 served!(ValidatingAdmissionPolicy, "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", false);
 
-impl Rules for ValidatingAdmissionPolicy {}
+impl Rules for ValidatingAdmissionPolicy {
+    fn set_defaults(&mut self) {
+        self.spec.failure_policy.get_or_insert_with(|| "Fail".into());
+        if let Some(constraints) = &mut self.spec.match_constraints {
+            constraints.set_defaults();
+        }
+    }
+}

@@ -53,4 +53,10 @@ served!(
     false
 );
 
-impl Rules for ValidatingAdmissionPolicyBinding {}
+impl Rules for ValidatingAdmissionPolicyBinding {
+    fn set_defaults(&mut self) {
+        if let Some(resources) = &mut self.spec.match_resources {
+            resources.set_defaults();
+        }
+    }
+}

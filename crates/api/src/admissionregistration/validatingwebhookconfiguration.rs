@@ -60,4 +60,16 @@ pub fn kind() -> Kind {
 
 served!(ValidatingWebhookConfiguration, "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", false);
 
-impl Rules for ValidatingWebhookConfiguration {}
+impl Rules for ValidatingWebhookConfiguration {
+    fn set_defaults(&mut self) {
+        for webhook in &mut self.webhooks {
+            webhook.client_config.set_defaults();
+            webhook.rules.iter_mut().for_each(|rule| rule.rule.set_defaults());
+            webhook.failure_policy.get_or_insert_with(|| "Fail".into());
+            webhook.match_policy.get_or_insert_with(|| "Equivalent".into());
+            webhook.namespace_selector.get_or_insert_default();
+            webhook.object_selector.get_or_insert_default();
+            webhook.timeout_seconds.get_or_insert(10);
+        }
+    }
+}

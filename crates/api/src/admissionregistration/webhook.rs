@@ -25,3 +25,11 @@ pub struct ServiceReference {
     #[api(4, omitempty)]
     pub port: Option<i32>,
 }
+
+impl WebhookClientConfig {
+    pub(crate) fn set_defaults(&mut self) {
+        if let Some(service) = &mut self.service {
+            service.port.get_or_insert(443);
+        }
+    }
+}

@@ -208,4 +208,28 @@ pub fn kind() -> Kind {
 
 served!(CustomResourceDefinition, "apiextensions.k8s.io", "v1", "customresourcedefinitions", false);
 
-impl Rules for CustomResourceDefinition {}
+impl Rules for CustomResourceDefinition {
+    fn set_defaults(&mut self) {
+        let names = &mut self.spec.names;
+        if names.singular.is_empty() {
+            names.singular = names.kind.to_lowercase();
+        }
+        if names.list_kind.is_empty() && !names.kind.is_empty() {
+            names.list_kind = format!("{}List", names.kind);
+        }
+        let conversion = self.spec.conversion.get_or_insert_with(|| CustomResourceConversion {
+            strategy: "None".into(),
+            ..CustomResourceConversion::default()
+        });
+        if let Some(service) =
+            conversion.webhook.as_mut().and_then(|w| w.client_config.as_mut()).and_then(|c| c.service.as_mut())
+        {
+            service.port.get_or_insert(443);
+        }
+        if self.status.stored_versions.is_empty()
+            && let Some(version) = self.spec.versions.iter().find(|v| v.storage)
+        {
+            self.status.stored_versions.push(version.name.clone());
+        }
+    }
+}

@@ -82,7 +82,13 @@ pub fn kind() -> Kind {
 
 served!(APIService, "apiregistration.k8s.io", "v1", "apiservices", false);
 
-impl Rules for APIService {}
+impl Rules for APIService {
+    fn set_defaults(&mut self) {
+        if let Some(service) = &mut self.spec.service {
+            service.port.get_or_insert(443);
+        }
+    }
+}
 
 fn service_cell(object: &Value, _now: i64) -> Value {
     match object.at(&["spec", "service"]) {

@@ -1,5 +1,6 @@
 //! DaemonSet: runs a pod on every node that matches.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::{Api, IntOrString, Kind, Rules, Time};
@@ -113,4 +114,18 @@ pub fn kind() -> Kind {
 
 served!(DaemonSet, "apps", "v1", "daemonsets", true);
 
-impl Rules for DaemonSet {}
+impl Rules for DaemonSet {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        pod_template_defaults(&mut spec.template);
+        if spec.update_strategy.type_.is_empty() {
+            spec.update_strategy.type_ = "RollingUpdate".into();
+        }
+        if spec.update_strategy.type_ == "RollingUpdate" {
+            let update = spec.update_strategy.rolling_update.get_or_insert_default();
+            update.max_unavailable.get_or_insert(IntOrString::Int(1));
+            update.max_surge.get_or_insert(IntOrString::Int(0));
+        }
+        spec.revision_history_limit.get_or_insert(10);
+    }
+}

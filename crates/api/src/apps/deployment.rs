@@ -1,5 +1,6 @@
 //! Deployment: rolls a pod template out through replica sets.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::{Api, IntOrString, Kind, Rules, Time, Value};
@@ -119,7 +120,23 @@ pub fn kind() -> Kind {
 
 served!(Deployment, "apps", "v1", "deployments", true);
 
-impl Rules for Deployment {}
+impl Rules for Deployment {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        pod_template_defaults(&mut spec.template);
+        spec.replicas.get_or_insert(1);
+        if spec.strategy.type_.is_empty() {
+            spec.strategy.type_ = "RollingUpdate".into();
+        }
+        if spec.strategy.type_ == "RollingUpdate" {
+            let update = spec.strategy.rolling_update.get_or_insert_default();
+            update.max_unavailable.get_or_insert_with(|| IntOrString::String("25%".into()));
+            update.max_surge.get_or_insert_with(|| IntOrString::String("25%".into()));
+        }
+        spec.revision_history_limit.get_or_insert(10);
+        spec.progress_deadline_seconds.get_or_insert(600);
+    }
+}
 
 fn ready_cell(object: &Value, _now: i64) -> Value {
     format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()

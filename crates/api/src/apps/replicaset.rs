@@ -1,5 +1,6 @@
 //! ReplicaSet: keeps a number of equal pods running.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::{Api, Kind, Rules, Time};
@@ -86,4 +87,9 @@ pub fn kind() -> Kind {
 
 served!(ReplicaSet, "apps", "v1", "replicasets", true);
 
-impl Rules for ReplicaSet {}
+impl Rules for ReplicaSet {
+    fn set_defaults(&mut self) {
+        pod_template_defaults(&mut self.spec.template);
+        self.spec.replicas.get_or_insert(1);
+    }
+}

@@ -1,5 +1,6 @@
 //! StatefulSet: runs pods with stable names and storage.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::{Api, IntOrString, Kind, Rules, Time, Value};
@@ -137,7 +138,36 @@ pub fn kind() -> Kind {
 
 served!(StatefulSet, "apps", "v1", "statefulsets", true);
 
-impl Rules for StatefulSet {}
+impl Rules for StatefulSet {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        pod_template_defaults(&mut spec.template);
+        for claim in &mut spec.volume_claim_templates {
+            claim.set_defaults();
+        }
+        if spec.pod_management_policy.is_empty() {
+            spec.pod_management_policy = "OrderedReady".into();
+        }
+        if spec.update_strategy.type_.is_empty() {
+            spec.update_strategy.type_ = "RollingUpdate".into();
+            spec.update_strategy.rolling_update.get_or_insert_default();
+        }
+        if spec.update_strategy.type_ == "RollingUpdate"
+            && let Some(update) = &mut spec.update_strategy.rolling_update
+        {
+            update.partition.get_or_insert(0);
+            update.max_unavailable.get_or_insert(IntOrString::Int(1));
+        }
+        let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
+        for policy in [&mut retention.when_deleted, &mut retention.when_scaled] {
+            if policy.is_empty() {
+                *policy = "Retain".into();
+            }
+        }
+        spec.replicas.get_or_insert(1);
+        spec.revision_history_limit.get_or_insert(10);
+    }
+}
 
 fn ready_cell(object: &Value, _now: i64) -> Value {
     format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()

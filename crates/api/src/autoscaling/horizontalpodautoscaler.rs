@@ -293,7 +293,37 @@ pub fn kind() -> Kind {
 
 served!(HorizontalPodAutoscaler, "autoscaling", "v2", "horizontalpodautoscalers", true);
 
-impl Rules for HorizontalPodAutoscaler {}
+impl Rules for HorizontalPodAutoscaler {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        spec.min_replicas.get_or_insert(1);
+        if spec.metrics.is_empty() {
+            let target =
+                MetricTarget { type_: "Utilization".into(), average_utilization: Some(80), ..MetricTarget::default() };
+            let resource = ResourceMetricSource { name: "cpu".into(), target };
+            spec.metrics =
+                vec![MetricSpec { type_: "Resource".into(), resource: Some(resource), ..MetricSpec::default() }];
+        }
+        if let Some(behavior) = &mut spec.behavior {
+            let up = behavior.scale_up.get_or_insert_default();
+            up.stabilization_window_seconds.get_or_insert(0);
+            up.select_policy.get_or_insert_with(|| "Max".into());
+            if up.policies.is_empty() {
+                up.policies = vec![scaling_policy("Pods", 4), scaling_policy("Percent", 100)];
+            }
+            let down = behavior.scale_down.get_or_insert_default();
+            down.select_policy.get_or_insert_with(|| "Max".into());
+            if down.policies.is_empty() {
+                down.policies = vec![scaling_policy("Percent", 100)];
+            }
+        }
+    }
+}
+
+/// A default policy: so much every quarter of a minute.
+fn scaling_policy(type_: &str, value: i32) -> HPAScalingPolicy {
+    HPAScalingPolicy { type_: type_.into(), value, period_seconds: 15 }
+}
 
 fn reference_cell(object: &Value, _now: i64) -> Value {
     let target = |member| str_of(object, &["spec", "scaleTargetRef", member]);

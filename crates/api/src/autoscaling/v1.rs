@@ -75,7 +75,11 @@ pub fn kind() -> Kind {
 
 served!(HorizontalPodAutoscaler, "autoscaling", "v1", "horizontalpodautoscalers", true);
 
-impl Rules for HorizontalPodAutoscaler {}
+impl Rules for HorizontalPodAutoscaler {
+    fn set_defaults(&mut self) {
+        self.spec.min_replicas.get_or_insert(1);
+    }
+}
 
 fn reference_cell(object: &Value, _now: i64) -> Value {
     let target = |member| str_of(object, &["spec", "scaleTargetRef", member]);

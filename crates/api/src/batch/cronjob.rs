@@ -1,5 +1,6 @@
 //! CronJob: creates jobs on a schedule.
 
+use crate::batch::job::job_spec_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::{Api, Kind, Rules, Time, Value};
@@ -76,7 +77,18 @@ pub fn kind() -> Kind {
 
 served!(CronJob, "batch", "v1", "cronjobs", true);
 
-impl Rules for CronJob {}
+impl Rules for CronJob {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        job_spec_defaults(&mut spec.job_template.spec);
+        if spec.concurrency_policy.is_empty() {
+            spec.concurrency_policy = "Allow".into();
+        }
+        spec.suspend.get_or_insert(false);
+        spec.successful_jobs_history_limit.get_or_insert(3);
+        spec.failed_jobs_history_limit.get_or_insert(1);
+    }
+}
 
 fn last_schedule_cell(object: &Value, now: i64) -> Value {
     match str_of(object, &["status", "lastScheduleTime"]) {

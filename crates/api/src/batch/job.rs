@@ -1,5 +1,6 @@
 //! Job: runs pods until a number of them succeeded.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::{Api, Kind, Rules, Time, Value};
@@ -209,7 +210,38 @@ pub fn kind() -> Kind {
 
 served!(Job, "batch", "v1", "jobs", true);
 
-impl Rules for Job {}
+impl Rules for Job {
+    fn set_defaults(&mut self) {
+        job_spec_defaults(&mut self.spec);
+        let labels = &self.spec.template.metadata.labels;
+        if self.metadata.labels.is_empty() && !labels.is_empty() {
+            self.metadata.labels = labels.clone();
+        }
+        let spec = &mut self.spec;
+        if spec.completions.is_none() && spec.parallelism.is_none() {
+            spec.completions = Some(1);
+        }
+        spec.parallelism.get_or_insert(1);
+        let limit = if spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
+        spec.backoff_limit.get_or_insert(limit);
+        spec.completion_mode.get_or_insert_with(|| "NonIndexed".into());
+        spec.suspend.get_or_insert(false);
+        let replacement = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
+        spec.pod_replacement_policy.get_or_insert_with(|| replacement.into());
+        spec.manual_selector.get_or_insert(false);
+    }
+}
+
+/// The defaults that a job spec has in a Job and in a CronJob's template alike.
+pub(crate) fn job_spec_defaults(spec: &mut JobSpec) {
+    pod_template_defaults(&mut spec.template);
+    let rules = spec.pod_failure_policy.iter_mut().flat_map(|policy| &mut policy.rules);
+    for pattern in rules.flat_map(|rule| &mut rule.on_pod_conditions) {
+        if pattern.status.is_empty() {
+            pattern.status = "True".into();
+        }
+    }
+}
 
 fn status_cell(object: &Value, _now: i64) -> Value {
     let holds = |wanted: &str| {

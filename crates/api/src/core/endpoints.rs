@@ -65,7 +65,15 @@ pub fn kind() -> Kind {
 
 served!(Endpoints, "", "v1", "endpoints", true);
 
-impl Rules for Endpoints {}
+impl Rules for Endpoints {
+    fn set_defaults(&mut self) {
+        for port in self.subsets.iter_mut().flat_map(|subset| &mut subset.ports) {
+            if port.protocol.is_empty() {
+                port.protocol = "TCP".into();
+            }
+        }
+    }
+}
 
 fn endpoints_cell(object: &Value, _now: i64) -> Value {
     let subsets = items(object, &["subsets"]);

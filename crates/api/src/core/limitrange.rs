@@ -51,4 +51,19 @@ pub fn kind() -> Kind {
 
 served!(LimitRange, "", "v1", "limitranges", true);
 
-impl Rules for LimitRange {}
+impl Rules for LimitRange {
+    fn set_defaults(&mut self) {
+        for item in self.spec.limits.iter_mut().filter(|item| item.type_ == "Container") {
+            fill(&mut item.default, &item.max);
+            fill(&mut item.default_request, &item.default);
+            fill(&mut item.default_request, &item.min);
+        }
+    }
+}
+
+/// Copies the quantities whose resource is not yet there.
+fn fill(target: &mut BTreeMap<String, Quantity>, source: &BTreeMap<String, Quantity>) {
+    for (resource, quantity) in source {
+        target.entry(resource.clone()).or_insert_with(|| quantity.clone());
+    }
+}

@@ -63,4 +63,14 @@ pub fn kind() -> Kind {
 
 served!(Namespace, "", "v1", "namespaces", false);
 
-impl Rules for Namespace {}
+impl Rules for Namespace {
+    fn set_defaults(&mut self) {
+        // A namespace that waits for a generated name gets the label when it has one.
+        if !self.metadata.name.is_empty() {
+            self.metadata.labels.insert("kubernetes.io/metadata.name".into(), self.metadata.name.clone());
+        }
+        if self.status.phase.is_empty() {
+            self.status.phase = "Active".into();
+        }
+    }
+}

@@ -264,7 +264,13 @@ pub fn kind() -> Kind {
 
 served!(Node, "", "v1", "nodes", false);
 
-impl Rules for Node {}
+impl Rules for Node {
+    fn set_defaults(&mut self) {
+        if self.status.allocatable.is_empty() {
+            self.status.allocatable = self.status.capacity.clone();
+        }
+    }
+}
 
 fn status_cell(object: &Value, _now: i64) -> Value {
     let conditions = items(object, &["status", "conditions"]);

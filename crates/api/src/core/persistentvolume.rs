@@ -335,7 +335,21 @@ pub fn kind() -> Kind {
 
 served!(PersistentVolume, "", "v1", "persistentvolumes", false);
 
-impl Rules for PersistentVolume {}
+impl Rules for PersistentVolume {
+    fn set_defaults(&mut self) {
+        if self.status.phase.is_empty() {
+            self.status.phase = "Pending".into();
+        }
+        let spec = &mut self.spec;
+        if spec.persistent_volume_reclaim_policy.is_empty() {
+            spec.persistent_volume_reclaim_policy = "Retain".into();
+        }
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
+        if let Some(path) = &mut spec.persistent_volume_source.host_path {
+            path.type_.get_or_insert_default();
+        }
+    }
+}
 
 pub(crate) fn phase_cell(object: &Value, _now: i64) -> Value {
     match object.at(&["metadata", "deletionTimestamp"]) {

@@ -144,7 +144,20 @@ pub fn kind() -> Kind {
 
 served!(PersistentVolumeClaim, "", "v1", "persistentvolumeclaims", true);
 
-impl Rules for PersistentVolumeClaim {}
+impl Rules for PersistentVolumeClaim {
+    fn set_defaults(&mut self) {
+        if self.status.phase.is_empty() {
+            self.status.phase = "Pending".into();
+        }
+        self.spec.set_defaults();
+    }
+}
+
+impl PersistentVolumeClaimSpec {
+    pub(crate) fn set_defaults(&mut self) {
+        self.volume_mode.get_or_insert_with(|| "Filesystem".into());
+    }
+}
 
 fn capacity_cell(object: &Value, _now: i64) -> Value {
     match str_of(object, &["spec", "volumeName"]) {

@@ -2,12 +2,15 @@
 
 pub mod affinity;
 pub mod container;
+pub(crate) mod defaults;
 mod printing;
 pub mod probe;
 pub mod security;
 pub mod spec;
 pub mod status;
 
+use crate::core::pod::defaults::{pod_only_defaults, pod_spec_defaults};
+use crate::core::pod::status::PodIP;
 use apimachinery::kind::{Action, Generation, Verbs};
 use apimachinery::meta::ObjectMeta;
 use apimachinery::{Api, Kind, Rules, Value};
@@ -87,7 +90,20 @@ pub fn kind() -> Kind {
 
 served!(Pod, "", "v1", "pods", true);
 
-impl Rules for Pod {}
+impl Rules for Pod {
+    fn set_defaults(&mut self) {
+        pod_spec_defaults(&mut self.spec);
+        pod_only_defaults(&mut self.spec);
+        let status = &mut self.status;
+        match (status.pod_ip.is_empty(), status.pod_ips.first()) {
+            (true, Some(first)) => status.pod_ip = first.ip.clone(),
+            (false, first) if first.is_none_or(|first| first.ip != status.pod_ip) => {
+                status.pod_ips = vec![PodIP { ip: status.pod_ip.clone() }];
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Seconds that the kubelet gives the containers to end; 0, whatever was asked, where no kubelet has to end any.
 fn grace_seconds(pod: &Value) -> i64 {

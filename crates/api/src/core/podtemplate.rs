@@ -1,5 +1,6 @@
 //! PodTemplate: stores a pod template.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::{Api, Kind, Rules};
@@ -28,4 +29,8 @@ pub fn kind() -> Kind {
 
 served!(PodTemplate, "", "v1", "podtemplates", true);
 
-impl Rules for PodTemplate {}
+impl Rules for PodTemplate {
+    fn set_defaults(&mut self) {
+        pod_template_defaults(&mut self.template);
+    }
+}

@@ -1,5 +1,6 @@
 //! ReplicationController: keeps a number of pods running, in the form that predates replica sets.
 
+use crate::core::pod::defaults::pod_template_defaults;
 use std::collections::BTreeMap;
 
 use apimachinery::kind::Generation;
@@ -87,4 +88,17 @@ pub fn kind() -> Kind {
 
 served!(ReplicationController, "", "v1", "replicationcontrollers", true);
 
-impl Rules for ReplicationController {}
+impl Rules for ReplicationController {
+    fn set_defaults(&mut self) {
+        self.spec.replicas.get_or_insert(1);
+        let Some(template) = &mut self.spec.template else { return };
+        pod_template_defaults(template);
+        let labels = &template.metadata.labels;
+        if self.spec.selector.is_empty() {
+            self.spec.selector = labels.clone();
+        }
+        if self.metadata.labels.is_empty() {
+            self.metadata.labels = labels.clone();
+        }
+    }
+}

@@ -34,4 +34,10 @@ pub fn kind() -> Kind {
 
 served!(Secret, "", "v1", "secrets", true);
 
-impl Rules for Secret {}
+impl Rules for Secret {
+    fn set_defaults(&mut self) {
+        if self.type_.is_empty() {
+            self.type_ = "Opaque".into();
+        }
+    }
+}

@@ -160,7 +160,48 @@ pub fn kind() -> Kind {
 
 served!(Service, "", "v1", "services", true);
 
-impl Rules for Service {}
+impl Rules for Service {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        if spec.session_affinity.is_empty() {
+            spec.session_affinity = "None".into();
+        }
+        match spec.session_affinity.as_str() {
+            "None" => spec.session_affinity_config = None,
+            "ClientIP" => {
+                let config = spec.session_affinity_config.get_or_insert_default();
+                config.client_ip.get_or_insert_default().timeout_seconds.get_or_insert(10_800);
+            }
+            _ => {}
+        }
+        if spec.type_.is_empty() {
+            spec.type_ = "ClusterIP".into();
+        }
+        for port in &mut spec.ports {
+            if port.protocol.is_empty() {
+                port.protocol = "TCP".into();
+            }
+            if matches!(&port.target_port, IntOrString::Int(0)) || port.target_port == IntOrString::String("".into()) {
+                port.target_port = IntOrString::Int(port.port);
+            }
+        }
+        let type_ = spec.type_.as_str();
+        let external =
+            matches!(type_, "LoadBalancer" | "NodePort") || (type_ == "ClusterIP" && !spec.external_ips.is_empty());
+        if external && spec.external_traffic_policy.is_empty() {
+            spec.external_traffic_policy = "Cluster".into();
+        }
+        if matches!(type_, "ClusterIP" | "NodePort" | "LoadBalancer") {
+            spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".into());
+        }
+        if type_ == "LoadBalancer" {
+            spec.allocate_load_balancer_node_ports.get_or_insert(true);
+            for point in self.status.load_balancer.ingress.iter_mut().filter(|point| !point.ip.is_empty()) {
+                point.ip_mode.get_or_insert_with(|| "VIP".into());
+            }
+        }
+    }
+}
 
 fn cluster_ip_cell(object: &Value, _now: i64) -> Value {
     items(object, &["spec", "clusterIPs"]).first().and_then(Value::as_str).unwrap_or("<none>").into()

@@ -103,7 +103,14 @@ pub fn kind() -> Kind {
 
 served!(EndpointSlice, "discovery.k8s.io", "v1", "endpointslices", true);
 
-impl Rules for EndpointSlice {}
+impl Rules for EndpointSlice {
+    fn set_defaults(&mut self) {
+        for port in &mut self.ports {
+            port.name.get_or_insert_default();
+            port.protocol.get_or_insert_with(|| "TCP".into());
+        }
+    }
+}
 
 fn ports_cell(object: &Value, _now: i64) -> Value {
     let ports: Vec<String> = items(object, &["ports"])

@@ -154,7 +154,13 @@ pub fn kind() -> Kind {
 
 served!(FlowSchema, "flowcontrol.apiserver.k8s.io", "v1", "flowschemas", false);
 
-impl Rules for FlowSchema {}
+impl Rules for FlowSchema {
+    fn set_defaults(&mut self) {
+        if self.spec.matching_precedence == 0 {
+            self.spec.matching_precedence = 1000;
+        }
+    }
+}
 
 fn missing_cell(object: &Value, _now: i64) -> Value {
     let conditions = items(object, &["status", "conditions"]);

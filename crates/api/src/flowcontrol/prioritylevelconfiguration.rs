@@ -116,4 +116,24 @@ pub fn kind() -> Kind {
 
 served!(PriorityLevelConfiguration, "flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", false);
 
-impl Rules for PriorityLevelConfiguration {}
+impl Rules for PriorityLevelConfiguration {
+    fn set_defaults(&mut self) {
+        if let Some(exempt) = &mut self.spec.exempt {
+            exempt.nominal_concurrency_shares.get_or_insert(0);
+            exempt.lendable_percent.get_or_insert(0);
+        }
+        if let Some(limited) = &mut self.spec.limited {
+            limited.nominal_concurrency_shares.get_or_insert(30);
+            limited.lendable_percent.get_or_insert(0);
+            if let Some(queuing) = &mut limited.limit_response.queuing {
+                for (field, value) in
+                    [(&mut queuing.hand_size, 8), (&mut queuing.queues, 64), (&mut queuing.queue_length_limit, 50)]
+                {
+                    if *field == 0 {
+                        *field = value;
+                    }
+                }
+            }
+        }
+    }
+}

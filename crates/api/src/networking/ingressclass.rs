@@ -52,7 +52,13 @@ pub fn kind() -> Kind {
 
 served!(IngressClass, "networking.k8s.io", "v1", "ingressclasses", false);
 
-impl Rules for IngressClass {}
+impl Rules for IngressClass {
+    fn set_defaults(&mut self) {
+        if let Some(parameters) = &mut self.spec.parameters {
+            parameters.scope.get_or_insert_with(|| "Cluster".into());
+        }
+    }
+}
 
 fn name_cell(object: &Value, _now: i64) -> Value {
     let name = str_of(object, &["metadata", "name"]);

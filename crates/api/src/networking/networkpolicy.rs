@@ -89,4 +89,18 @@ pub fn kind() -> Kind {
 
 served!(NetworkPolicy, "networking.k8s.io", "v1", "networkpolicies", true);
 
-impl Rules for NetworkPolicy {}
+impl Rules for NetworkPolicy {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        let ports = spec.ingress.iter_mut().flat_map(|rule| &mut rule.ports);
+        for port in ports.chain(spec.egress.iter_mut().flat_map(|rule| &mut rule.ports)) {
+            port.protocol.get_or_insert_with(|| "TCP".into());
+        }
+        if spec.policy_types.is_empty() {
+            spec.policy_types.push("Ingress".into());
+            if !spec.egress.is_empty() {
+                spec.policy_types.push("Egress".into());
+            }
+        }
+    }
+}

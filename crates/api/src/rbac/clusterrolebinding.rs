@@ -31,4 +31,11 @@ pub fn kind() -> Kind {
 
 served!(ClusterRoleBinding, "rbac.authorization.k8s.io", "v1", "clusterrolebindings", false);
 
-impl Rules for ClusterRoleBinding {}
+impl Rules for ClusterRoleBinding {
+    fn set_defaults(&mut self) {
+        if self.role_ref.api_group.is_empty() {
+            self.role_ref.api_group = "rbac.authorization.k8s.io".into();
+        }
+        self.subjects.iter_mut().for_each(Subject::set_defaults);
+    }
+}

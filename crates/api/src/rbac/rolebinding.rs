@@ -53,7 +53,23 @@ pub fn kind() -> Kind {
 
 served!(RoleBinding, "rbac.authorization.k8s.io", "v1", "rolebindings", true);
 
-impl Rules for RoleBinding {}
+impl Rules for RoleBinding {
+    fn set_defaults(&mut self) {
+        if self.role_ref.api_group.is_empty() {
+            self.role_ref.api_group = "rbac.authorization.k8s.io".into();
+        }
+        self.subjects.iter_mut().for_each(Subject::set_defaults);
+    }
+}
+
+impl Subject {
+    /// Users and groups belong to this group, service accounts to the core group.
+    pub(crate) fn set_defaults(&mut self) {
+        if self.api_group.is_empty() && matches!(self.kind.as_str(), "User" | "Group") {
+            self.api_group = "rbac.authorization.k8s.io".into();
+        }
+    }
+}
 
 /// The bound role as `Kind/name`.
 pub(crate) fn role_cell(object: &Value) -> Value {

@@ -265,7 +265,33 @@ pub fn kind() -> Kind {
 
 served!(ResourceClaim, "resource.k8s.io", "v1", "resourceclaims", true);
 
-impl Rules for ResourceClaim {}
+impl Rules for ResourceClaim {
+    fn set_defaults(&mut self) {
+        for request in &mut self.spec.devices.requests {
+            request.set_defaults();
+        }
+    }
+}
+
+impl DeviceRequest {
+    pub(crate) fn set_defaults(&mut self) {
+        if let Some(exact) = &mut self.exactly {
+            allocation_defaults(&mut exact.allocation_mode, &mut exact.count);
+        }
+        for subrequest in &mut self.first_available {
+            allocation_defaults(&mut subrequest.allocation_mode, &mut subrequest.count);
+        }
+    }
+}
+
+fn allocation_defaults(mode: &mut String, count: &mut i64) {
+    if mode.is_empty() {
+        *mode = "ExactCount".into();
+    }
+    if mode == "ExactCount" && *count == 0 {
+        *count = 1;
+    }
+}
 
 fn state_cell(object: &Value, _now: i64) -> Value {
     let deleted = object.at(&["metadata", "deletionTimestamp"]).is_some();

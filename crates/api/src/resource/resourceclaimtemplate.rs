@@ -31,4 +31,10 @@ pub fn kind() -> Kind {
 
 served!(ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", true);
 
-impl Rules for ResourceClaimTemplate {}
+impl Rules for ResourceClaimTemplate {
+    fn set_defaults(&mut self) {
+        for request in &mut self.spec.spec.devices.requests {
+            request.set_defaults();
+        }
+    }
+}

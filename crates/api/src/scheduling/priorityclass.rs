@@ -35,4 +35,8 @@ pub fn kind() -> Kind {
 
 served!(PriorityClass, "scheduling.k8s.io", "v1", "priorityclasses", false);
 
-impl Rules for PriorityClass {}
+impl Rules for PriorityClass {
+    fn set_defaults(&mut self) {
+        self.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".into());
+    }
+}

@@ -67,7 +67,20 @@ pub fn kind() -> Kind {
 
 served!(CSIDriver, "storage.k8s.io", "v1", "csidrivers", false);
 
-impl Rules for CSIDriver {}
+impl Rules for CSIDriver {
+    fn set_defaults(&mut self) {
+        let spec = &mut self.spec;
+        spec.attach_required.get_or_insert(true);
+        spec.pod_info_on_mount.get_or_insert(false);
+        spec.storage_capacity.get_or_insert(false);
+        spec.fs_group_policy.get_or_insert_with(|| "ReadWriteOnceWithFSType".into());
+        if spec.volume_lifecycle_modes.is_empty() {
+            spec.volume_lifecycle_modes.push("Persistent".into());
+        }
+        spec.requires_republish.get_or_insert(false);
+        spec.se_linux_mount.get_or_insert(false);
+    }
+}
 
 fn tokens_cell(object: &Value, _now: i64) -> Value {
     match object.at(&["spec", "tokenRequests"]) {

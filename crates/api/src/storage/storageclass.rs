@@ -44,7 +44,12 @@ pub fn kind() -> Kind {
 
 served!(StorageClass, "storage.k8s.io", "v1", "storageclasses", false);
 
-impl Rules for StorageClass {}
+impl Rules for StorageClass {
+    fn set_defaults(&mut self) {
+        self.reclaim_policy.get_or_insert_with(|| "Delete".into());
+        self.volume_binding_mode.get_or_insert_with(|| "Immediate".into());
+    }
+}
 
 fn name_cell(object: &Value, _now: i64) -> Value {
     let name = str_of(object, &["metadata", "name"]);
