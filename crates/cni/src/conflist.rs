@@ -115,11 +115,14 @@ pub fn routed(name: &str, subnets: &[ipnet::IpNet], mtu: u32, address_folder: &P
         version: VERSION.to_owned(),
         disable_check: false,
         disable_gc: false,
-        plugins: vec![json!({
-            "type": "routed", "mtu": mtu,
-            "ipam": {"type": "host-local", "dataDir": address_folder, "ranges": ranges},
-            "capabilities": {"ips": true},
-        })],
+        plugins: vec![
+            json!({
+                "type": "routed", "mtu": mtu,
+                "ipam": {"type": "host-local", "dataDir": address_folder, "ranges": ranges},
+                "capabilities": {"ips": true},
+            }),
+            json!({"type": "portmap", "capabilities": {"portMappings": true}}),
+        ],
     }
 }
 

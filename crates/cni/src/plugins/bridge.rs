@@ -67,6 +67,7 @@ fn ensure_bridge(host: &mut Socket, config: &Config) -> Result<Link> {
             _ => {}
         }
         sysctl::write_if_possible(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
+        sysctl::write_if_possible(&format!("net/ipv4/conf/{name}/route_localnet"), "1");
     }
     let link = host.link(name)?;
     if link.kind != "bridge" {

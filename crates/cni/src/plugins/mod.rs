@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod loopback;
+pub mod portmap;
 pub mod routed;
 
 use std::io::{Read, Write};
@@ -20,8 +21,13 @@ use crate::{Error, Result, runner};
 pub type Plugin = fn(&Request) -> Result<Option<Outcome>>;
 
 /// All plugins of our own.
-pub const PLUGINS: [(&str, Plugin); 4] =
-    [("routed", routed::run), ("bridge", bridge::run), ("loopback", loopback::run), ("host-local", host_local)];
+pub const PLUGINS: [(&str, Plugin); 5] = [
+    ("routed", routed::run),
+    ("bridge", bridge::run),
+    ("loopback", loopback::run),
+    ("host-local", host_local),
+    ("portmap", portmap::run),
+];
 
 /// Finds a plugin of our own by name.
 pub fn find(name: &str) -> Option<Plugin> {

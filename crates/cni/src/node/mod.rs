@@ -1,0 +1,97 @@
+//! What a node needs once: forwarding, masquerading, routes to other nodes' pods, and how to undo it all.
+
+pub mod masquerade;
+pub mod overlay;
+pub mod routes;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use linux::netlink::Socket;
+use linux::netlink::route::PROTOCOL;
+use linux::nftables::{Batch, Tables};
+
+use crate::plugins::LINK_PREFIX;
+use crate::{Error, Result, cache, sysctl};
+
+pub use masquerade::{masquerade_network, sync_masquerade};
+pub use routes::{NodeRoute, RouteReport, sync_node_routes};
+
+/// All nftables tables we make begin with this.
+pub const TABLE_PREFIX: &str = "skiff-";
+
+/// Lets the host pass packets of one family on.
+pub fn enable_forwarding(v6: bool) -> Result<()> {
+    sysctl::write(forwarding_key(v6), "1").map(|_| ())
+}
+
+fn forwarding_key(v6: bool) -> &'static str {
+    if v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" }
+}
+
+/// Lets the host pass packets on, and records in `record` what was set before, for [`restore`].
+pub fn prepare(record: &Path) -> Result<()> {
+    let mut old: BTreeMap<String, String> = match std::fs::read(record) {
+        // What an earlier start found is the truth: by now the values are ours.
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?,
+        Err(_) => BTreeMap::new(),
+    };
+    for v6 in [false, true] {
+        let key = forwarding_key(v6);
+        match sysctl::read(key) {
+            Ok(value) => {
+                old.entry(key.to_owned()).or_insert(value);
+            }
+            // A kernel without IPv6.
+            Err(_) if v6 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let bytes = serde_json::to_vec_pretty(&old).map_err(Error::decode("sysctl record"))?;
+    cache::write_durably(record, &bytes)?;
+    old.keys().try_for_each(|key| sysctl::write(key, "1").map(|_| ()))
+}
+
+/// Puts back what [`prepare`] found.
+pub fn restore(record: &Path) -> Result<()> {
+    let bytes = match std::fs::read(record) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file(record)(error)),
+    };
+    let old: BTreeMap<String, String> =
+        serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?;
+    for (key, value) in old {
+        sysctl::write(&key, &value)?;
+    }
+    std::fs::remove_file(record).map_err(Error::file(record))
+}
+
+/// Removes every link, route and table we ever made in this network namespace; says what it removed.
+pub fn remove_all() -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    let mut socket = Socket::route()?;
+    for link in socket.links()? {
+        let pod = link.name.starts_with(LINK_PREFIX) && link.kind == "veth" && link.alias.starts_with("pod ");
+        if pod || (link.name == overlay::LINK && link.kind == "vxlan") {
+            match socket.delete_link(link.index) {
+                Err(error) if !error.is_absent() => return Err(error.into()),
+                _ => removed.push(format!("link {}", link.name)),
+            }
+        }
+    }
+    for route in socket.routes()?.into_iter().filter(|route| route.protocol == PROTOCOL) {
+        match socket.delete_route(&route) {
+            Err(error) if !error.is_absent() => return Err(error.into()),
+            _ => removed.push(format!("route {}/{}", route.destination, route.prefix)),
+        }
+    }
+    let mut tables = Tables::open()?;
+    for table in tables.tables()?.into_iter().filter(|table| table.name.starts_with(TABLE_PREFIX)) {
+        let mut batch = Batch::new();
+        batch.destroy_table(&table)?;
+        tables.apply(&batch)?;
+        removed.push(format!("table {} {}", table.family.name(), table.name));
+    }
+    Ok(removed)
+}
