@@ -15,6 +15,7 @@ pub mod patch;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod validation;
 pub mod value;
 
 pub use apimachinery_derive::Api;

@@ -20,7 +20,9 @@ pub fn apply(object: Value, patch: &Value) -> Result<Value, Error> {
         Value::Null => &[],
         other => {
             let found = go_kind(other);
-            return Err(Error::BadPatch(format!("json: cannot unmarshal {found} into Go value of type jsonpatch.Patch")));
+            return Err(Error::BadPatch(format!(
+                "json: cannot unmarshal {found} into Go value of type jsonpatch.Patch"
+            )));
         }
     };
     if operations.len() > MAX_OPERATIONS {

@@ -62,7 +62,11 @@ mod tests {
 
     #[test]
     fn null_deletes_and_objects_merge() {
-        check(r#"{"a":{"b":1,"c":2},"d":[1]}"#, r#"{"a":{"b":null,"x":{"y":null}},"d":[null,{"z":null}]}"#, r#"{"a":{"c":2,"x":{}},"d":[null,{}]}"#);
+        check(
+            r#"{"a":{"b":1,"c":2},"d":[1]}"#,
+            r#"{"a":{"b":null,"x":{"y":null}},"d":[null,{"z":null}]}"#,
+            r#"{"a":{"c":2,"x":{}},"d":[null,{}]}"#,
+        );
         check(r#"{"a":{"b":1}}"#, r#"{"a":[{"z":null}]}"#, r#"{"a":[{"z":null}]}"#);
         check(r#"{"a":{}}"#, r#"{}"#, r#"{"a":{}}"#);
     }

@@ -56,11 +56,15 @@ impl<'a> Shape<'a> {
                 Some(field) => Ok((&field.node, field.patch)),
                 None => {
                     let name = schema.name.rsplit('.').next().unwrap_or_default();
-                    Err(Error::Internal(format!("unable to find api field in struct {name} for the json field {key:?}")))
+                    Err(Error::Internal(format!(
+                        "unable to find api field in struct {name} for the json field {key:?}"
+                    )))
                 }
             },
             Shape::Map(value) => Ok((value, Patch::REPLACE)),
-            Shape::Other => Err(Error::Internal(format!("unable to find api field in struct  for the json field {key:?}"))),
+            Shape::Other => {
+                Err(Error::Internal(format!("unable to find api field in struct  for the json field {key:?}")))
+            }
         }
     }
 
@@ -426,9 +430,9 @@ fn deduplicate(mut items: Vec<Value>) -> Vec<Value> {
 
 fn merge_value<'a>(item: &'a Value, key: &str) -> Result<&'a Value, Error> {
     match item {
-        Value::Map(map) => map.get(key).ok_or_else(|| {
-            Error::Internal(format!("map: {} does not contain declared merge key: {key}", go_map(map)))
-        }),
+        Value::Map(map) => map
+            .get(key)
+            .ok_or_else(|| Error::Internal(format!("map: {} does not contain declared merge key: {key}", go_map(map)))),
         other => Err(bad_argument("map[string]interface {}", other)),
     }
 }

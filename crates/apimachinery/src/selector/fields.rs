@@ -125,9 +125,7 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
 }
 
 fn unescape(text: &str) -> Result<String, SelectorError> {
-    let bad = |sequence: &str| {
-        SelectorError(format!("invalid field selector: invalid escape sequence: {sequence}"))
-    };
+    let bad = |sequence: &str| SelectorError(format!("invalid field selector: invalid escape sequence: {sequence}"));
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
