@@ -1,1 +1,6 @@
 //! Keeps containers: images, snapshots, sandboxes, shim; serves the container runtime protocol.
+
+mod error;
+pub mod image;
+
+pub use error::{Error, Result};
