@@ -79,6 +79,8 @@ pub struct Struct {
     /// What an unnamed member must look like (`additionalProperties` beside `properties` never occurs; this is for
     /// embedded resources, whose apiVersion, kind and metadata are implied).
     pub embedded_resource: bool,
+    /// Server-side apply treats a value of this type as one (`+structType=atomic`).
+    pub atomic: bool,
 }
 
 /// What one field of a struct is called and how it is carried.

@@ -61,8 +61,8 @@ async fn spend(server: &ApiServer, cx: &Cx, target: &Target, pod: &Value, dry_ru
     let mut budgets = Vec::new();
     for object in server.engine.list(cx, &all, &ListOptions::default()).await?.objects {
         let tree = object.tree()?;
-        let Some(selector) = tree.at(&["spec", "selector"]).and_then(Value::as_map) else { continue };
-        if LabelSelector::from_value(selector).is_ok_and(|s| s.matches(labels)) {
+        let selector = LabelSelector::from_value(tree.at(&["spec", "selector"]));
+        if selector.is_ok_and(|s| s.matches(|key| labels.get(key).and_then(Value::as_str))) {
             budgets.push(tree);
         }
     }

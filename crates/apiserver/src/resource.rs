@@ -224,13 +224,12 @@ async fn scaled(
     } else {
         let patch = read_patch(request, &scale_kind, &options).await?;
         let mut patched = match patch.kind {
-            PatchType::Json => apimachinery::patch::json::apply(&view, &patch.body).map_err(|e| e.into_status())?,
-            PatchType::Strategic => apimachinery::patch::strategic::apply(&view, &patch.body, &scale_kind.schema)
-                .map_err(|e| e.into_status())?,
-            // A Scale has no lists, so applying it is merging it.
-            PatchType::Merge | PatchType::Apply => {
-                apimachinery::patch::merge::apply(&view, &patch.body).map_err(|e| e.into_status())?
+            PatchType::Json => apimachinery::patch::json::apply(view.clone(), &patch.body)?,
+            PatchType::Strategic => {
+                apimachinery::patch::strategic::apply(view.clone(), patch.body.clone(), &scale_kind.schema)?
             }
+            // A Scale has no lists, so applying it is merging it.
+            PatchType::Merge | PatchType::Apply => apimachinery::patch::merge::apply(view.clone(), patch.body.clone()),
         };
         engine::decode::settle(cx, &scale_kind, &mut patched, options.validation)?;
         patched

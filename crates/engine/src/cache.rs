@@ -75,16 +75,16 @@ impl Entry {
 
     /// Whether both selectors take this object. `kind` names the selectable fields.
     pub fn matches(&self, labels: &LabelSelector, fields: &FieldSelector, kind: &Kind) -> bool {
-        if !labels.is_empty() && !labels.matches(&self.labels) {
+        if !labels.is_everything() && !labels.matches(|key| self.labels.get(key).and_then(Value::as_str)) {
             return false;
         }
-        fields.is_empty()
+        fields.is_everything()
             || fields.matches(|path| match path {
-                "metadata.name" => Some(self.name.clone()),
-                "metadata.namespace" => Some(self.namespace.clone()),
+                "metadata.name" => Some(self.name.as_str()),
+                "metadata.namespace" => Some(self.namespace.as_str()),
                 _ => {
-                    let index = kind.selectable.iter().position(|p| p == path)?;
-                    self.fields.get_or_init(|| selectable_values(&self.body, kind)).get(index).cloned()
+                    let index = kind.selectable.iter().position(|p| p.trim_start_matches('.') == path)?;
+                    self.fields.get_or_init(|| selectable_values(&self.body, kind)).get(index).map(SmolStr::as_str)
                 }
             })
     }
@@ -92,7 +92,7 @@ impl Entry {
 
 fn selectable_values(body: &Body, kind: &Kind) -> Vec<SmolStr> {
     let tree = body.tree().unwrap_or_default();
-    kind.selectable.iter().map(|path| apimachinery::selector::field_text(&tree, path)).collect()
+    kind.selectable.iter().map(|path| apimachinery::selector::field_text(&tree, path).into()).collect()
 }
 
 /// One change of one object.

@@ -57,18 +57,13 @@ impl Continue {
 
 /// A field selector may only name fields that the kind lists.
 pub(crate) fn check_fields(fields: &FieldSelector, kind: &Kind) -> Result<(), Status> {
-    for path in fields.paths() {
-        let always = path == "metadata.name" || (path == "metadata.namespace" && kind.namespaced);
-        // Cluster-scoped kinds accept `metadata.namespace` too; it only ever matches the empty value.
-        if !always && path != "metadata.namespace" && !kind.selectable.iter().any(|p| p == path) {
-            return Err(Status::bad_request(format!(
-                "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {path}",
-                kind.gvr().to_string(),
-                fields.to_string(),
-            )));
-        }
-    }
-    Ok(())
+    fields.check(kind).map_err(|error| {
+        Status::bad_request(format!(
+            "Unable to find {:?} that match label selector \"\", field selector {:?}: {error}",
+            kind.gvr().to_string(),
+            fields.to_string(),
+        ))
+    })
 }
 
 impl Engine {
@@ -218,7 +213,7 @@ impl Engine {
             (1.., Some(last)) => Continue::encode(revision, &last.key),
             _ => String::new(),
         };
-        let selective = !options.labels.is_empty() || !options.fields.is_empty();
+        let selective = !options.labels.is_everything() || !options.fields.is_everything();
         Page {
             objects: entries.iter().map(|e| e.object(stored)).collect(),
             revision,
@@ -274,7 +269,7 @@ impl Engine {
             objects.push(entry.object(stored));
         }
         let continue_token = if more > 0 { Continue::encode(revision, &last) } else { String::new() };
-        let selective = !options.labels.is_empty() || !fields.is_empty();
+        let selective = !options.labels.is_everything() || !fields.is_everything();
         Ok(Page { objects, revision, continue_token, remaining: (more > 0 && !selective).then_some(more) })
     }
 

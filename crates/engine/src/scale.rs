@@ -1,6 +1,7 @@
 //! The `scale` subresource: a view of three numbers of any kind that declares where they are.
 
 use apimachinery::kind::Scale;
+use apimachinery::selector::LabelSelector;
 use apimachinery::{Map, Status, Value};
 
 use crate::metadata::metadata;

@@ -307,11 +307,9 @@ impl Engine {
                 new
             }
             Source::Patch(p) => match p.kind {
-                PatchType::Json => patch::json::apply(old, &p.body).map_err(|e| e.into_status())?,
-                PatchType::Merge => patch::merge::apply(old, &p.body).map_err(|e| e.into_status())?,
-                PatchType::Strategic => {
-                    patch::strategic::apply(old, &p.body, &kind.schema).map_err(|e| e.into_status())?
-                }
+                PatchType::Json => patch::json::apply(old.clone(), &p.body)?,
+                PatchType::Merge => patch::merge::apply(old.clone(), p.body.clone()),
+                PatchType::Strategic => patch::strategic::apply(old.clone(), p.body.clone(), &kind.schema)?,
                 PatchType::Apply => {
                     apply::apply(Some(old), p.body.clone(), &self.manager(target, options), options.force)
                         .map_err(|e| e.into_status(&kind.group_resource(), &target.name))?

@@ -54,6 +54,11 @@ impl FieldSelector {
         self.terms.is_empty()
     }
 
+    /// Demands that a field has a value, besides what is demanded already.
+    pub fn require(&mut self, field: &str, value: &str) {
+        self.terms.push(FieldTerm { field: field.into(), equal: true, value: value.into() });
+    }
+
     /// The value that one field must have, when the selector demands exactly one.
     pub fn exact(&self, field: &str) -> Option<&str> {
         self.terms.iter().find(|t| t.equal && t.field == field).map(|t| t.value.as_str())
@@ -71,7 +76,7 @@ impl FieldSelector {
 }
 
 /// The text of a field as selectors compare it; absent is empty, booleans and integers are their JSON.
-pub(crate) fn field_text(object: &Value, field: &str) -> String {
+pub fn field_text(object: &Value, field: &str) -> String {
     let found = field.trim_start_matches('.').split('.').try_fold(object, |value, key| value.get(key));
     match found {
         Some(Value::String(s)) => s.to_string(),
