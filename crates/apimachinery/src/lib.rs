@@ -6,23 +6,36 @@
 //!
 //! Start reading at [`schema`], then [`kind`].
 
+// The derive names this crate by its full path, inside it too.
+extern crate self as apimachinery;
+
+pub mod derived;
 pub mod field;
 mod json_text;
 pub mod kind;
+pub mod leaf;
 mod lookup;
+pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod quantity;
+pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod time;
 pub mod validation;
 pub mod value;
 
 pub use apimachinery_derive::Api;
 pub use field::{Errors, FieldError, Path};
+pub use leaf::{Bytes, FieldsV1, IntOrString, Json, RawExtension};
+pub use meta::ObjectMeta;
 pub use kind::{Hooks, Kind, Rules, RulesCx};
 pub use names::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use schema::{Api, Field, Node, Struct, Type};
 pub use smol_str::SmolStr;
+pub use quantity::Quantity;
 pub use status::Status;
+pub use time::{Duration, MicroTime, Time};
 pub use value::{Map, Value};

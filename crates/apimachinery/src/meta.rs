@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::leaf::{FieldsV1, RawExtension};
-use crate::schema::Api;
+use crate::Api;
 use crate::time::Time;
 
 /// What every object says about itself.
