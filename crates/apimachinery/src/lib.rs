@@ -9,6 +9,7 @@
 // The derive names this crate by its full path, inside it too.
 extern crate self as apimachinery;
 
+pub mod apply;
 pub mod derived;
 pub mod field;
 mod json_text;
