@@ -254,7 +254,7 @@ impl Batch {
         let mut inline = inline.into_iter();
         out.nest(EXPRESSIONS, |list| {
             for expression in rule.expressions() {
-                expr::encode(list, expression, &mut inline);
+                expr::encode(list, table.family, expression, &mut inline);
             }
         });
         if let Some(text) = rule.comment_text() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Family;
 use super::set::{Element, Set};
 use crate::netlink::wire::Message;
 
@@ -217,10 +218,15 @@ fn value(out: &mut Message, kind: u16, bytes: &[u8]) {
 }
 
 /// Writes one expression; `inline` gives names and numbers of the rule's own sets, in order.
-pub(super) fn encode(list: &mut Message, expression: &Expr, inline: &mut dyn Iterator<Item = (String, u32)>) {
+pub(super) fn encode(
+    list: &mut Message,
+    family: Family,
+    expression: &Expr,
+    inline: &mut dyn Iterator<Item = (String, u32)>,
+) {
     list.nest(1, |element| {
         element.str(1, name(expression));
-        element.nest(2, |data| fill(data, expression, inline));
+        element.nest(2, |data| fill(data, family, expression, inline));
     });
 }
 
@@ -247,7 +253,7 @@ fn name(expression: &Expr) -> &'static str {
     }
 }
 
-fn fill(data: &mut Message, expression: &Expr, inline: &mut dyn Iterator<Item = (String, u32)>) {
+fn fill(data: &mut Message, family: Family, expression: &Expr, inline: &mut dyn Iterator<Item = (String, u32)>) {
     const META_MARK: u32 = 3;
     const CONNTRACK_MARK: u32 = 3;
     match expression {
@@ -357,13 +363,23 @@ fn fill(data: &mut Message, expression: &Expr, inline: &mut dyn Iterator<Item = 
             }
         }
         Expr::Reject(how) => {
+            const UNREACHABLE: u32 = 0;
             const RESET: u32 = 1;
             const ANY_FAMILY: u32 = 2;
-            match how {
-                Reject::TcpReset => data.be32(1, RESET),
-                Reject::PortUnreachable => data.be32(1, ANY_FAMILY).u8(2, 1),
-                Reject::Prohibited => data.be32(1, ANY_FAMILY).u8(2, 3),
+            // A table of one family wants that family's own codes: the general ones would drop silently there.
+            let (kind, code) = match (how, family) {
+                (Reject::TcpReset, _) => (RESET, None),
+                (Reject::PortUnreachable, Family::Ip) => (UNREACHABLE, Some(3)),
+                (Reject::PortUnreachable, Family::Ip6) => (UNREACHABLE, Some(4)),
+                (Reject::PortUnreachable, _) => (ANY_FAMILY, Some(1)),
+                (Reject::Prohibited, Family::Ip) => (UNREACHABLE, Some(13)),
+                (Reject::Prohibited, Family::Ip6) => (UNREACHABLE, Some(1)),
+                (Reject::Prohibited, _) => (ANY_FAMILY, Some(3)),
             };
+            data.be32(1, kind);
+            if let Some(code) = code {
+                data.u8(2, code);
+            }
         }
         Expr::Counter => {
             data.be64(1, 0).be64(2, 0);
