@@ -462,7 +462,12 @@ impl Kind {
 
     /// The age since creation, in kubectl's short form.
     pub fn age(self) -> Kind {
-        self.column_full("Age", "string", 0, Cell::Path(".metadata.creationTimestamp".into()))
+        self.column_full("Age", "string", 0, Cell::Code(crate::table::age_cell))
+    }
+
+    /// The time of creation, which kinds show that have no columns of their own.
+    pub fn created_at(self) -> Kind {
+        self.column_full("Created At", "date", 0, Cell::Code(crate::table::created_cell))
     }
 
     fn column_full(mut self, name: &'static str, ty: &'static str, priority: i32, cell: Cell) -> Kind {

@@ -11,8 +11,10 @@ extern crate self as apimachinery;
 
 pub mod apply;
 pub mod derived;
+pub mod discovery;
 pub mod field;
 mod json_text;
+pub mod jsonpath;
 pub mod kind;
 pub mod leaf;
 mod lookup;
@@ -24,6 +26,7 @@ pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod time;
 pub mod validation;
 pub mod value;

@@ -203,7 +203,7 @@ pub fn kind() -> Kind {
         .stored_under("apiextensions.k8s.io/customresourcedefinitions")
         .status()
         .generation(Generation::OnSpec)
-        .column("Created At", "date", ".metadata.creationTimestamp")
+        .created_at()
 }
 
 served!(CustomResourceDefinition, "apiextensions.k8s.io", "v1", "customresourcedefinitions", false);

@@ -42,11 +42,7 @@ pub struct LimitRangeSpec {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<LimitRange>("", "v1", "limitranges").short(&["limits"]).column(
-        "Created At",
-        "date",
-        ".metadata.creationTimestamp",
-    )
+    Kind::namespaced::<LimitRange>("", "v1", "limitranges").short(&["limits"]).created_at()
 }
 
 served!(LimitRange, "", "v1", "limitranges", true);

@@ -26,11 +26,7 @@ pub struct AggregationRule {
 }
 
 pub fn kind() -> Kind {
-    Kind::cluster::<ClusterRole>("rbac.authorization.k8s.io", "v1", "clusterroles").column(
-        "Created At",
-        "date",
-        ".metadata.creationTimestamp",
-    )
+    Kind::cluster::<ClusterRole>("rbac.authorization.k8s.io", "v1", "clusterroles").created_at()
 }
 
 served!(ClusterRole, "rbac.authorization.k8s.io", "v1", "clusterroles", false);

@@ -31,11 +31,7 @@ pub struct PolicyRule {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<Role>("rbac.authorization.k8s.io", "v1", "roles").column(
-        "Created At",
-        "date",
-        ".metadata.creationTimestamp",
-    )
+    Kind::namespaced::<Role>("rbac.authorization.k8s.io", "v1", "roles").created_at()
 }
 
 served!(Role, "rbac.authorization.k8s.io", "v1", "roles", true);
