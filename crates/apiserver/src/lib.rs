@@ -22,6 +22,7 @@ mod resource;
 mod respond;
 pub mod server;
 mod subresource;
+mod tree;
 mod watch;
 
 pub use server::{ApiServer, Config};

@@ -81,7 +81,7 @@ pub struct Attributes<'a> {
 }
 
 /// Further compares and puts for the transaction that carries a write.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Reservations {
     pub compares: Vec<store::Compare>,
     pub operations: Vec<store::Op>,

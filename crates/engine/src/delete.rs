@@ -34,7 +34,7 @@ impl Engine {
             let current = current.ok_or_else(|| Status::not_found(&kind.group_resource(), &target.name))?;
             let old = self.tree(&current, kind).await?;
             metadata::check_preconditions(kind, &target.name, &old, &options.preconditions)?;
-            self.admit_delete(cx, target, &old, options).await?;
+            let released = self.admit_delete(cx, target, &old, options).await?;
 
             let mut new = old.clone();
             let wanted = wanted_finalizers(&old, options);
@@ -80,7 +80,10 @@ impl Engine {
                 if options.dry_run {
                     return Ok(Deleted::Gone(current));
                 }
-                let txn = Txn::new().when(compare).then(Op::delete(key));
+                let mut txn = Txn::new().when(compare).then(Op::delete(key));
+                // What the object held becomes free together with its end, and not before.
+                txn.compares.extend(released.compares);
+                txn.success.extend(released.operations);
                 let answer = self.store.txn(txn).await.map_err(crate::store_error)?;
                 if answer.succeeded {
                     return Ok(Deleted::Gone(Object::new(stored, answer.revision, current.body().clone())));
@@ -139,7 +142,14 @@ impl Engine {
         }
     }
 
-    async fn admit_delete(&self, cx: &Cx, target: &Target, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    /// Asks admission; answers with what becomes free when the object is gone.
+    async fn admit_delete(
+        &self,
+        cx: &Cx,
+        target: &Target,
+        old: &Value,
+        options: &DeleteOptions,
+    ) -> Result<Reservations, Status> {
         let mut object = Value::Null;
         let mut reservations = Reservations::default();
         let mut attributes = Attributes {
@@ -156,7 +166,8 @@ impl Engine {
             reservations: &mut reservations,
         };
         self.admission.mutate(&mut attributes).await?;
-        self.admission.validate(&mut attributes).await
+        self.admission.validate(&mut attributes).await?;
+        Ok(reservations)
     }
 }
 

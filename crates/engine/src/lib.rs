@@ -34,6 +34,7 @@ pub use cache::{Change, Entry, Event};
 pub use catalog::{Catalog, Resource};
 pub use cx::{Admission, Attributes, Clock, Converter, Cx, Operation, Sealer, User};
 pub use delete::Deleted;
+pub use metadata::generate_name;
 pub use options::{
     DeleteOptions, ListOptions, Patch, PatchType, Preconditions, Propagation, ResourceVersionMatch, Target, Validation,
     WatchOptions, WriteOptions,

@@ -86,7 +86,7 @@ pub(crate) fn keep_member(new: &mut Value, old: &Value, member: &str) {
 }
 
 /// A fresh name from `metadata.generateName`.
-pub(crate) fn generate_name(base: &str) -> String {
+pub fn generate_name(base: &str) -> String {
     let room = GENERATED_LENGTH - SUFFIX_LENGTH;
     let end = (0..=base.len().min(room)).rev().find(|i| base.is_char_boundary(*i)).unwrap_or(0);
     let random = uuid::Uuid::new_v4();

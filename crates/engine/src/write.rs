@@ -24,6 +24,15 @@ const NAME_TRIES: usize = 8;
 /// How often an unconditional update is tried against a newer object.
 const UPDATE_TRIES: usize = 32;
 
+/// How often a create is admitted anew when what admission reserved was taken meanwhile.
+const RESERVATION_TRIES: usize = 16;
+/// Why a create failed whose object is not there yet.
+const TAKEN: &str = "a reservation was taken; please try again";
+
+fn is_taken(status: &Status) -> bool {
+    status.is_conflict() && status.message.ends_with(TAKEN)
+}
+
 /// What a write ended in.
 pub struct Written {
     pub object: Object,
@@ -54,12 +63,33 @@ impl Engine {
         if !text(&tree, "resourceVersion").is_empty() {
             return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
-        let mut name = SmolStr::new(text(&tree, "name"));
-        let base = SmolStr::new(text(&tree, "generateName"));
         self.own_fields(None, &mut tree, target, options);
+        let asked = tree.clone();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut tree = asked.clone();
+            match self.create_admitted(cx, target, &mut tree, options).await {
+                // Someone else took the address or the quota that admission chose: it chooses again.
+                Err(status) if is_taken(&status) && tries < RESERVATION_TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn create_admitted(
+        &self,
+        cx: &Cx,
+        target: &Target,
+        tree: &mut Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        let kind = &target.kind;
+        let mut name = SmolStr::new(text(tree, "name"));
+        let base = SmolStr::new(text(tree, "generateName"));
         let mut reservations = Reservations::default();
-        self.admit(cx, target, &name, Operation::Create, &mut tree, None, options, &mut reservations).await?;
-        name = SmolStr::new(text(&tree, "name"));
+        self.admit(cx, target, &name, Operation::Create, tree, None, options, &mut reservations).await?;
+        name = SmolStr::new(text(tree, "name"));
 
         let generated = name.is_empty() && !base.is_empty();
         let mut tries = 0;
@@ -71,7 +101,7 @@ impl Engine {
                 metadata_mut(&mut object).insert("name", name.clone());
             }
             let named = Target { name: name.clone(), ..target.clone() };
-            match self.create_named(cx, &named, object, options, &mut reservations).await {
+            match self.create_named(cx, &named, object, options, reservations.clone()).await {
                 Err(status) if generated && status.is_already_exists() && tries < NAME_TRIES => continue,
                 Err(status) if generated && status.is_already_exists() => {
                     let mut status = status;
@@ -92,7 +122,7 @@ impl Engine {
         target: &Target,
         mut tree: Value,
         options: &WriteOptions,
-        reservations: &mut Reservations,
+        mut reservations: Reservations,
     ) -> Result<Written, Status> {
         let kind = &target.kind;
         let now = self.clock.now();
@@ -115,7 +145,7 @@ impl Engine {
             map.remove("status");
         }
         self.check(cx, target, &mut tree, None)?;
-        self.admit_validate(cx, target, Operation::Create, &mut tree, None, options, reservations).await?;
+        self.admit_validate(cx, target, Operation::Create, &mut tree, None, options, &mut reservations).await?;
 
         let (resource, _) = self.resource_cache(target)?;
         let key = Engine::key(&resource, target);
@@ -129,15 +159,15 @@ impl Engine {
         }
         let value = body.store(&key, &resource.prefix, &*self.sealer)?;
         let mut txn = Txn::new().when(Compare::absent(key.clone())).then(Op::put(key, value));
-        txn.compares.append(&mut reservations.compares.clone());
-        txn.success.append(&mut reservations.operations.clone());
+        txn.compares.extend(reservations.compares);
+        txn.success.extend(reservations.operations);
         let answer = self.store.txn(txn).await.map_err(crate::store_error)?;
         if !answer.succeeded {
             let (current, _) = self.current(target).await?;
             return Err(match current {
                 Some(_) => Status::already_exists(&kind.group_resource(), &target.name),
                 // The object is not there, so a reservation was taken meanwhile.
-                None => Status::conflict(&kind.group_resource(), &target.name, "a reservation was taken; try again"),
+                None => Status::conflict(&kind.group_resource(), &target.name, TAKEN),
             });
         }
         Ok(Written { object: Object::new(stored, answer.revision, body), created: true })
@@ -202,7 +232,7 @@ impl Engine {
             };
             let old = self.tree(&current, kind).await?;
             let mut new = self.make(cx, target, &source, &old, options)?;
-            let conditional = self.check_update(target, &mut new, &old)?;
+            self.check_update(target, &mut new, &old)?;
             self.keep_unwritable(target, &mut new, &old);
             let applied = matches!(&source, Source::Patch(p) if p.kind == PatchType::Apply);
             if !applied {
@@ -242,9 +272,8 @@ impl Engine {
             if answer.succeeded {
                 return Ok(Written { object: Object::new(stored, answer.revision, body), created: false });
             }
-            if conditional {
-                return Err(self.modified(target));
-            }
+            // Another writer was faster, here or at what admission reserved: look again. A conditional write then
+            // finds that its revision is gone.
         }
         Err(Status::conflict(&kind.group_resource(), &target.name, "too many writers at once; please try again"))
     }
@@ -283,7 +312,7 @@ impl Engine {
                 let mut reservations = Reservations::default();
                 self.admit(cx, target, &target.name, Operation::Create, &mut object, None, options, &mut reservations)
                     .await?;
-                self.create_named(cx, target, object, options, &mut reservations).await
+                self.create_named(cx, target, object, options, reservations).await
             }
             _ => Err(missing()),
         }
@@ -351,8 +380,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks revision and uid, and carries over what no client may change. Returns whether the write is conditional.
-    fn check_update(&self, target: &Target, new: &mut Value, old: &Value) -> Result<bool, Status> {
+    /// Checks revision and uid, and carries over what no client may change.
+    fn check_update(&self, target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> {
         let version = SmolStr::new(text(new, "resourceVersion"));
         if version.is_empty() || version == "0" {
             if target.kind.conditional_update {
@@ -381,7 +410,7 @@ impl Engine {
             "resourceVersion",
         ];
         metadata::keep(new, old, SYSTEM);
-        Ok(!version.is_empty() && version != "0")
+        Ok(())
     }
 
     fn modified(&self, target: &Target) -> Status {
@@ -580,6 +609,53 @@ impl Engine {
     pub fn preconditions_of(tree: &Value) -> Preconditions {
         let some = |key| Some(SmolStr::new(text(tree, key))).filter(|s| !s.is_empty());
         Preconditions { uid: some("uid"), resource_version: some("resourceVersion") }
+    }
+
+    /// A reservation that creates a further object in the transaction that carries a write. The object gets its system
+    /// fields and defaults, but passes no admission and no validation: it is the server's own.
+    pub async fn reserve(&self, target: &Target, mut tree: Value, into: &mut Reservations) -> Result<(), Status> {
+        let metadata = metadata_mut(&mut tree);
+        metadata.insert("name", target.name.clone());
+        if target.kind.namespaced {
+            metadata.insert("namespace", target.namespace.clone());
+        }
+        metadata.insert("uid", uuid::Uuid::new_v4().to_string());
+        metadata.insert("creationTimestamp", apimachinery::time::rfc3339(self.clock.now().0));
+        if target.kind.generation != Generation::None {
+            metadata.insert("generation", 1i64);
+        }
+        self.default(&target.kind, &mut tree)?;
+        let (resource, _) = self.resource_cache(target)?;
+        let key = Engine::key(&resource, target);
+        let stored = resource.storage.clone().ok_or_else(|| Status::internal("a virtual resource is not stored"))?;
+        let value = self.encode(tree, &target.kind, &stored).await?.store(&key, &resource.prefix, &*self.sealer)?;
+        into.compares.push(Compare::absent(key.clone()));
+        into.operations.push(Op::put(key, value));
+        Ok(())
+    }
+
+    /// A reservation that replaces an object which must still be as it was read.
+    pub async fn reserve_update(
+        &self,
+        target: &Target,
+        tree: Value,
+        revision: i64,
+        into: &mut Reservations,
+    ) -> Result<(), Status> {
+        let (resource, _) = self.resource_cache(target)?;
+        let key = Engine::key(&resource, target);
+        let stored = resource.storage.clone().ok_or_else(|| Status::internal("a virtual resource is not stored"))?;
+        let value = self.encode(tree, &target.kind, &stored).await?.store(&key, &resource.prefix, &*self.sealer)?;
+        into.compares.push(Compare::mod_revision(key.clone(), revision));
+        into.operations.push(Op::put(key, value));
+        Ok(())
+    }
+
+    /// A reservation that deletes an object of the server's own, if it is there.
+    pub fn release(&self, target: &Target, into: &mut Reservations) -> Result<(), Status> {
+        let (resource, _) = self.resource_cache(target)?;
+        into.operations.push(Op::delete(Engine::key(&resource, target)));
+        Ok(())
     }
 
     /// An answer for a dry run or a virtual kind: the tree with a revision.
