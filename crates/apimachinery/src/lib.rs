@@ -10,6 +10,8 @@
 extern crate self as apimachinery;
 
 pub mod apply;
+pub mod codec;
+pub mod defaults;
 pub mod derived;
 pub mod discovery;
 pub mod field;
@@ -21,6 +23,7 @@ mod lookup;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod prune;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
