@@ -324,14 +324,15 @@ fn text(s: &str, indent: usize, out: &mut String) {
         }
         return;
     }
-    if is_plain(s) && printable {
+    let resolves = !matches!(scalar(s, ScalarStyle::Plain, None), Ok(Value::String(_))) || looks_like_time(s);
+    if !resolves && is_plain(s) && printable {
         out.push_str(s);
-    } else if printable && !s.contains('\n') && !s.contains('\'') {
-        // Quoting with single quotes keeps backslashes as they are.
+    } else if !resolves && printable && !s.contains('\n') && !s.is_empty() {
         out.push('\'');
-        out.push_str(s);
+        out.push_str(&s.replace('\'', "''"));
         out.push('\'');
     } else {
+        // What would read back as something else is quoted twice, as upstream's library does.
         crate::json_text::write_string(s, out);
     }
 }
@@ -347,9 +348,7 @@ fn is_plain(s: &str) -> bool {
         && !s.ends_with([' ', ':'])
         && !s.contains(": ")
         && !s.contains(" #")
-        && matches!(scalar(s, ScalarStyle::Plain, None), Ok(Value::String(_)))
         && !matches!(s, "<<" | "=")
-        && !looks_like_time(s)
 }
 
 /// Upstream's library quotes what YAML 1.1 would read as a time.
@@ -376,10 +375,10 @@ mod tests {
     #[test]
     fn anchors_merges_and_duplicates() {
         let mut problems = Vec::new();
-        let text = "base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\n  y: 4\n";
+        let text = "base: &b {x: 1, z: 2}\nuse:\n  <<: *b\n  z: 3\n  z: 4\n";
         let value = parse_reporting(text.as_bytes(), &mut problems).unwrap_or_default();
         assert_eq!(value.at(&["use", "x"]), Some(&Value::Int(1)));
-        assert_eq!(value.at(&["use", "y"]), Some(&Value::Int(4)));
+        assert_eq!(value.at(&["use", "z"]), Some(&Value::Int(4)));
         assert_eq!(problems.len(), 1);
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
