@@ -9,6 +9,8 @@
 use apimachinery::Kind;
 
 mod cells;
+mod checks;
+mod quantities;
 mod served;
 
 pub mod admission;
@@ -63,3 +65,6 @@ pub fn kinds() -> Vec<Kind> {
     ];
     groups.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

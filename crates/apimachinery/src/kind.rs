@@ -208,6 +208,9 @@ pub trait Rules: Api {
     /// Checks the whole object, for create and update alike.
     fn validate(&self, _cx: &RulesCx<'_>, _errors: &mut Errors) {}
 
+    /// Checks what only a new object must satisfy; [`Rules::validate`] has run.
+    fn validate_create(&self, _cx: &RulesCx<'_>, _errors: &mut Errors) {}
+
     /// Checks what an update of the object itself may change; [`Rules::validate`] has run.
     fn validate_update(&self, _old: &Self, _cx: &RulesCx<'_>, _errors: &mut Errors) {}
 
@@ -294,7 +297,10 @@ fn write<T: Rules>(
             new.validate(cx, errors);
             new.validate_update(old, cx, errors);
         }
-        (None, _) => new.validate(cx, errors),
+        (None, _) => {
+            new.validate(cx, errors);
+            new.validate_create(cx, errors);
+        }
     }
     new.warnings(old.as_ref(), cx, warnings);
     keep_type(value, new.to_value());

@@ -70,6 +70,11 @@ pub fn kind() -> Kind {
         .code_column("Mutations", "integer", |o, _| Value::Int(count(o, &["spec", "mutations"])))
         .code_column("ParamKind", "string", |o, _| param_kind(o))
         .age()
+        .example(
+            r#"{"metadata": {"name": "label"}, "spec": {"reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [{"operations": ["CREATE"],
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{metadata: Object.metadata{labels: {\"seen\": \"yes\"}}}"}}]}}"#,
+        )
 }
 
 served!(MutatingAdmissionPolicy, "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", false);

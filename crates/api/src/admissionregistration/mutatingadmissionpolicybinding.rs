@@ -41,6 +41,7 @@ pub fn kind() -> Kind {
     .code_column("PolicyName", "string", |o, _| text(o, &["spec", "policyName"]))
     .code_column("ParamRef", "string", |o, _| param_ref(o))
     .age()
+    .example(r#"{"metadata":{"name":"label"},"spec":{"policyName":"label"}}"#)
 }
 
 served!(MutatingAdmissionPolicyBinding, "admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", false);

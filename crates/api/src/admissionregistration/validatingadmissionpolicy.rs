@@ -97,6 +97,11 @@ pub fn kind() -> Kind {
         .code_column("Validations", "integer", |o, _| Value::Int(count(o, &["spec", "validations"])))
         .code_column("ParamKind", "string", |o, _| param_kind(o))
         .age()
+        .example(
+            r#"{"metadata": {"name": "small"}, "spec": {"matchConstraints": {"resourceRules": [{"operations": ["CREATE",
+            "UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}]},
+            "validations": [{"expression": "object.spec.replicas <= 5"}]}}"#,
+        )
 }
 
 served!(ValidatingAdmissionPolicy, "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", false);

@@ -56,6 +56,12 @@ pub fn kind() -> Kind {
     .generation(Generation::OnContent)
     .code_column("Webhooks", "integer", |o, _| Value::Int(count(o, &["webhooks"])))
     .age()
+    .example(
+        r#"{"metadata": {"name": "hooks"}, "webhooks": [{"name": "check.example.com",
+            "clientConfig": {"url": "https://hooks.example.com/check"}, "rules": [{"operations": ["CREATE"],
+            "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}],
+            "sideEffects": "None", "admissionReviewVersions": ["v1"]}]}"#,
+    )
 }
 
 served!(ValidatingWebhookConfiguration, "admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", false);

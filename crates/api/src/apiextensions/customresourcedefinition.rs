@@ -204,6 +204,13 @@ pub fn kind() -> Kind {
         .status()
         .generation(Generation::OnSpec)
         .created_at()
+        .example(
+            r#"{"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com",
+            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
+            "scope": "Namespaced", "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"size": {"type": "integer", "minimum": 1}}}}}}}]}}"#,
+        )
 }
 
 served!(CustomResourceDefinition, "apiextensions.k8s.io", "v1", "customresourcedefinitions", false);

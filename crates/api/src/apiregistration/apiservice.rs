@@ -78,6 +78,11 @@ pub fn kind() -> Kind {
         .code_column("Service", "string", service_cell)
         .code_column("Available", "string", available_cell)
         .age()
+        .example(
+            r#"{"metadata": {"name": "v1.metrics.example.com"}, "spec": {"group": "metrics.example.com",
+            "version": "v1", "service": {"namespace": "default", "name": "metrics"},
+            "insecureSkipTLSVerify": true, "groupPriorityMinimum": 100, "versionPriority": 100}}"#,
+        )
 }
 
 served!(APIService, "apiregistration.k8s.io", "v1", "apiservices", false);

@@ -23,6 +23,7 @@ pub fn kind() -> Kind {
         .code_column("Controller", "string", controller_cell)
         .code_column("Revision", "string", |o, _| number(o, &["revision"]))
         .age()
+        .example(r#"{"metadata":{"name":"web-1"},"data":{"spec":{"replicas":1}},"revision":1}"#)
 }
 
 served!(ControllerRevision, "apps", "v1", "controllerrevisions", true);

@@ -110,6 +110,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Containers", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "name"))
         .wide_code_column("Images", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "image"))
         .wide_code_column("Selector", "string", |o, _| selector(o, &["spec", "selector"]))
+        .example(
+            r#"{"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web",
+            "image": "registry.example/web:1", "ports": [{"name": "http", "containerPort": 8080}]}]}}}}"#,
+        )
 }
 
 served!(DaemonSet, "apps", "v1", "daemonsets", true);

@@ -116,6 +116,12 @@ pub fn kind() -> Kind {
         .wide_code_column("Selector", "string", |o, _| {
             o.at(&["spec", "selector"]).map(selector_text).unwrap_or_default().into()
         })
+        .example(
+            r#"{"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"replicas": 2,
+            "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "registry.example/web:1",
+            "ports": [{"name": "http", "containerPort": 8080}]}]}}}}"#,
+        )
 }
 
 served!(Deployment, "apps", "v1", "deployments", true);

@@ -134,6 +134,13 @@ pub fn kind() -> Kind {
         .age()
         .wide_code_column("Containers", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "name"))
         .wide_code_column("Images", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "image"))
+        .example(
+            r#"{"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "registry.example/web:1",
+            "ports": [{"name": "http", "containerPort": 8080}]}]}}, "volumeClaimTemplates": [{"metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}}"#,
+        )
 }
 
 served!(StatefulSet, "apps", "v1", "statefulsets", true);

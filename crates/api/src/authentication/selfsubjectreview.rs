@@ -28,6 +28,7 @@ pub fn kind() -> Kind {
     Kind::cluster::<SelfSubjectReview>("authentication.k8s.io", "v1", "selfsubjectreviews")
         .verbs(Verbs::CREATE)
         .virtual_()
+        .example(r#"{"metadata":{}}"#)
 }
 
 served!(SelfSubjectReview, "authentication.k8s.io", "v1", "selfsubjectreviews", false);

@@ -56,7 +56,10 @@ pub struct UserInfo {
 }
 
 pub fn kind() -> Kind {
-    Kind::cluster::<TokenReview>("authentication.k8s.io", "v1", "tokenreviews").verbs(Verbs::CREATE).virtual_()
+    Kind::cluster::<TokenReview>("authentication.k8s.io", "v1", "tokenreviews")
+        .verbs(Verbs::CREATE)
+        .virtual_()
+        .example(r#"{"metadata":{},"spec":{"token":"abc"}}"#)
 }
 
 served!(TokenReview, "authentication.k8s.io", "v1", "tokenreviews", false);

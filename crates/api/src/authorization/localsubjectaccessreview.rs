@@ -23,6 +23,10 @@ pub fn kind() -> Kind {
     Kind::namespaced::<LocalSubjectAccessReview>("authorization.k8s.io", "v1", "localsubjectaccessreviews")
         .verbs(Verbs::CREATE)
         .virtual_()
+        .example(
+            r#"{"metadata": {"namespace": "default"}, "spec": {"user": "ann", "resourceAttributes": {"namespace": "default",
+            "verb": "get", "resource": "pods"}}}"#,
+        )
 }
 
 served!(LocalSubjectAccessReview, "authorization.k8s.io", "v1", "localsubjectaccessreviews", true);

@@ -32,6 +32,10 @@ pub fn kind() -> Kind {
     Kind::cluster::<SelfSubjectAccessReview>("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
         .verbs(Verbs::CREATE)
         .virtual_()
+        .example(
+            r#"{"metadata": {}, "spec": {"resourceAttributes": {"namespace": "default",
+            "verb": "get", "resource": "pods"}}}"#,
+        )
 }
 
 served!(SelfSubjectAccessReview, "authorization.k8s.io", "v1", "selfsubjectaccessreviews", false);

@@ -64,6 +64,7 @@ pub fn kind() -> Kind {
     Kind::cluster::<SelfSubjectRulesReview>("authorization.k8s.io", "v1", "selfsubjectrulesreviews")
         .verbs(Verbs::CREATE)
         .virtual_()
+        .example(r#"{"metadata":{},"spec":{"namespace":"default"}}"#)
 }
 
 served!(SelfSubjectRulesReview, "authorization.k8s.io", "v1", "selfsubjectrulesreviews", false);

@@ -104,6 +104,7 @@ pub fn kind() -> Kind {
     Kind::cluster::<SubjectAccessReview>("authorization.k8s.io", "v1", "subjectaccessreviews")
         .verbs(Verbs::CREATE)
         .virtual_()
+        .example(r#"{"metadata":{},"spec":{"user":"ann","nonResourceAttributes":{"path":"/healthz","verb":"get"}}}"#)
 }
 
 served!(SubjectAccessReview, "authorization.k8s.io", "v1", "subjectaccessreviews", false);

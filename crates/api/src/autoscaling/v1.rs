@@ -71,6 +71,10 @@ pub fn kind() -> Kind {
         .code_column("MaxPods", "string", |o, _| number(o, &["spec", "maxReplicas"]))
         .code_column("Replicas", "string", |o, _| number(o, &["status", "currentReplicas"]))
         .age()
+        .example(
+            r#"{"metadata": {"name": "web"}, "spec": {"scaleTargetRef": {"apiVersion": "apps/v1",
+            "kind": "Deployment", "name": "web"}, "maxReplicas": 5, "targetCPUUtilizationPercentage": 70}}"#,
+        )
 }
 
 served!(HorizontalPodAutoscaler, "autoscaling", "v1", "horizontalpodautoscalers", true);

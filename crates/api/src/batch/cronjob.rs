@@ -73,6 +73,11 @@ pub fn kind() -> Kind {
             joined(o, &["spec", "jobTemplate", "spec", "template", "spec", "containers"], "image")
         })
         .wide_code_column("Selector", "string", |o, _| selector(o, &["spec", "jobTemplate", "spec", "selector"]))
+        .example(
+            r#"{"metadata": {"name": "nightly"}, "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "once"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "once", "image": "registry.example/once:1",
+            "command": ["true"]}]}}}}}}"#,
+        )
 }
 
 served!(CronJob, "batch", "v1", "cronjobs", true);

@@ -206,6 +206,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Containers", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "name"))
         .wide_code_column("Images", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "image"))
         .wide_code_column("Selector", "string", |o, _| selector(o, &["spec", "selector"]))
+        .example(
+            r#"{"metadata": {"name": "once"}, "spec": {"completions": 2, "parallelism": 1,
+            "template": {"metadata": {"labels": {"app": "once"}}, "spec": {"restartPolicy": "Never",
+            "containers": [{"name": "once", "image": "registry.example/once:1", "command": ["true"]}]}}}}"#,
+        )
 }
 
 served!(Job, "batch", "v1", "jobs", true);

@@ -83,6 +83,10 @@ pub fn kind() -> Kind {
         .code_column("Requestor", "string", |o, _| text(o, &["spec", "username"]))
         .code_column("RequestedDuration", "string", duration_cell)
         .code_column("Condition", "string", condition_cell)
+        .example(
+            r#"{"metadata": {"name": "ann"}, "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlISE1IQUNBUUF3RGpFTU1Bb0dBMVVFQXd3RFlXNXVNRmt3RXdZSEtvWkl6ajBDQVFZSUtvWkl6ajBEQVFjRApRZ0FFOE10YS80cjdjU29nV1o2djBKL0VwdG8rUXBpOWFYbTB4cktWUXMvNzYyOHo5TVRUUndHTzRDeE9sVDhZCnBIMDhjbDVhVmhja2UrY2NWMzJHcGRBZ3phQUFNQW9HQ0NxR1NNNDlCQU1DQTBjQU1FUUNJRWF4QTdoMnFNUkkKbXhzeTRHWVo5ZnBoOUxmdnB6dXV4dDhCQ3VSa2h3S0JBaUE0SDVic1NxRlZSZ0svR2VyY0pqQnFoN0hmK1ZaTQo0eVFtR3pUOVA4Z1U4QT09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=",
+            "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}"#,
+        )
 }
 
 served!(CertificateSigningRequest, "certificates.k8s.io", "v1", "certificatesigningrequests", false);

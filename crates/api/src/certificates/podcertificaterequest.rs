@@ -72,6 +72,13 @@ pub fn kind() -> Kind {
         .wide_code_column("UnverifiedUserAnnotations", "string", |o, _| {
             labels(o, &["spec", "unverifiedUserAnnotations"])
         })
+        .example(
+            r#"{"metadata": {"name": "web-1"}, "spec": {"signerName": "example.com/signer",
+            "podName": "web", "podUID": "0a0b0c0d-0000-4000-8000-000000000001", "serviceAccountName": "robot",
+            "serviceAccountUID": "0a0b0c0d-0000-4000-8000-000000000001", "nodeName": "node-1",
+            "nodeUID": "0a0b0c0d-0000-4000-8000-000000000001", "maxExpirationSeconds": 86400,
+            "stubPKCS10Request": "MIHHMHACAQAwDjEMMAoGA1UEAwwDYW5uMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8Mta/4r7cSogWZ6v0J/Epto+Qpi9aXm0xrKVQs/7628z9MTTRwGO4CxOlT8YpH08cl5aVhcke+ccV32GpdAgzaAAMAoGCCqGSM49BAMCA0cAMEQCIEaxA7h2qMRImxsy4GYZ9fph9Lfvpzuuxt8BCuRkhwKBAiA4H5bsSqFVRgK/GercJjBqh7Hf+VZM4yQmGzT9P8gU8A=="}}"#,
+        )
 }
 
 served!(PodCertificateRequest, "certificates.k8s.io", "v1", "podcertificaterequests", true);

@@ -18,7 +18,10 @@ pub struct Binding {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<Binding>("", "v1", "bindings").verbs(Verbs::CREATE).virtual_()
+    Kind::namespaced::<Binding>("", "v1", "bindings")
+        .verbs(Verbs::CREATE)
+        .virtual_()
+        .example(r#"{"metadata":{"name":"web"},"target":{"kind":"Node","name":"node-1"}}"#)
 }
 
 served!(Binding, "", "v1", "bindings", true);

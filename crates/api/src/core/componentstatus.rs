@@ -38,6 +38,9 @@ pub fn kind() -> Kind {
         .code_column("Status", "string", status_cell)
         .code_column("Message", "string", |o, _| healthy(o).map_or("", |c| str_of(c, &["message"])).into())
         .code_column("Error", "string", |o, _| healthy(o).map_or("", |c| str_of(c, &["error"])).into())
+        .example(
+            r#"{"metadata":{"name":"scheduler"},"conditions":[{"type":"Healthy","status":"True","message":"ok"}]}"#,
+        )
 }
 
 served!(ComponentStatus, "", "v1", "componentstatuses", false);

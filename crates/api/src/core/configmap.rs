@@ -27,6 +27,7 @@ pub fn kind() -> Kind {
         .short(&["cm"])
         .code_column("Data", "string", |o, _| Value::Int(count(o, &["data"]) + count(o, &["binaryData"])))
         .age()
+        .example(r#"{"metadata":{"name":"settings"},"data":{"color":"blue"},"binaryData":{"logo":"AAEC"}}"#)
 }
 
 served!(ConfigMap, "", "v1", "configmaps", true);

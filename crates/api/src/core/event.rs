@@ -88,6 +88,12 @@ pub fn kind() -> Kind {
         .wide_code_column("First Seen", "string", first_seen_cell)
         .wide_code_column("Count", "string", count_cell)
         .wide_code_column("Name", "string", |o, _| text(o, &["metadata", "name"]))
+        .example(
+            r#"{"metadata": {"name": "web.17"}, "involvedObject": {"kind": "Pod", "namespace": "default",
+            "name": "web", "apiVersion": "v1"}, "reason": "Started", "message": "Started container web",
+            "type": "Normal", "source": {"component": "kubelet", "host": "node-1"}, "firstTimestamp": "2024-01-01T00:00:00Z",
+            "lastTimestamp": "2024-01-01T00:00:05Z", "count": 2}"#,
+        )
 }
 
 served!(Event, "", "v1", "events", true);

@@ -42,7 +42,15 @@ pub struct LimitRangeSpec {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<LimitRange>("", "v1", "limitranges").short(&["limits"]).created_at()
+    Kind::namespaced::<LimitRange>("", "v1", "limitranges").short(&["limits"]).column(
+        "Created At",
+        "date",
+        ".metadata.creationTimestamp",
+    )
+        .example(
+            r#"{"metadata": {"name": "limits"}, "spec": {"limits": [{"type": "Container",
+            "max": {"cpu": "2"}, "min": {"cpu": "10m"}, "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}}]}}"#,
+        )
 }
 
 served!(LimitRange, "", "v1", "limitranges", true);

@@ -59,6 +59,7 @@ pub fn kind() -> Kind {
         .selectable(&["status.phase", "name"])
         .code_column("Status", "string", |o, _| text(o, &["status", "phase"]))
         .age()
+        .example(r#"{"metadata":{"name":"team-a","labels":{"team":"a"}}}"#)
 }
 
 served!(Namespace, "", "v1", "namespaces", false);

@@ -260,6 +260,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Container-Runtime", "string", |o, _| {
             text_or(o, &["status", "nodeInfo", "containerRuntimeVersion"], "<unknown>")
         })
+        .example(
+            r#"{"metadata": {"name": "node-1", "labels": {"kubernetes.io/hostname": "node-1"}},
+            "spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"], "taints": [{"key": "dedicated",
+            "value": "db", "effect": "NoSchedule"}]}}"#,
+        )
 }
 
 served!(Node, "", "v1", "nodes", false);

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, label_selector, maybe_one_of, name};
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Quantity, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, scalar_or, str_of, text, text_or};
 use crate::core::persistentvolume::access_modes;
@@ -140,6 +142,10 @@ pub fn kind() -> Kind {
         })
         .age()
         .wide_code_column("VolumeMode", "string", |o, _| text_or(o, &["spec", "volumeMode"], "<unset>"))
+        .example(
+            r#"{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "storageClassName": "slow", "resources": {"requests": {"storage": "1Gi"}}}}"#,
+        )
 }
 
 served!(PersistentVolumeClaim, "", "v1", "persistentvolumeclaims", true);
@@ -150,6 +156,155 @@ impl Rules for PersistentVolumeClaim {
             self.status.phase = "Pending".into();
         }
         self.spec.set_defaults();
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.status = PersistentVolumeClaimStatus { phase: "Pending".into(), ..Default::default() };
+        self.spec.normalize_sources();
+    }
+
+    fn prepare_update(&mut self, _old: &Self, _cx: &RulesCx<'_>) {
+        self.spec.normalize_sources();
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        claim_spec(errors, &Path::new("spec"), &self.spec);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        let bound = self.status.phase == "Bound";
+        let mut munged = self.spec.clone();
+        if old.spec.volume_name.is_empty() {
+            munged.volume_name.clear();
+        }
+        if old.spec.storage_class_name.is_none() {
+            // A claim without a class may be given one, as when a default class appears later.
+            munged.storage_class_name = None;
+        }
+        if bound {
+            if let Some(size) = old.spec.resources.requests.get("storage") {
+                munged.resources.requests.insert("storage".into(), *size);
+            }
+            munged.volume_attributes_class_name.clone_from(&old.spec.volume_attributes_class_name);
+        }
+        if munged != old.spec {
+            errors.forbidden(
+                &spec,
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+            );
+        }
+        let of = |spec: &PersistentVolumeClaimSpec| spec.resources.requests.get("storage").copied().unwrap_or_default();
+        let (new_size, old_size) = (of(&self.spec), of(&old.spec));
+        let capacity = old.status.capacity.get("storage").copied().unwrap_or_default();
+        if new_size < old_size && new_size <= capacity {
+            let requests = spec.child("resources").child("requests").child("storage").to_string();
+            errors.forbidden(&Path::new(&requests), "field can not be less than status.capacity");
+        }
+        immutable(errors, &Path::new("volumeMode"), &self.spec.volume_mode, &old.spec.volume_mode);
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let status = Path::new("status");
+        crate::core::pod::validate_volumes::capacity(errors, &status.child("capacity"), &self.status.capacity);
+    }
+}
+
+impl PersistentVolumeClaimSpec {
+    /// Keeps `dataSource` and `dataSourceRef` equal where one can say what the other says.
+    fn normalize_sources(&mut self) {
+        match (&self.data_source, &self.data_source_ref) {
+            (Some(source), None) => {
+                self.data_source_ref = Some(TypedObjectReference {
+                    api_group: source.api_group.clone(),
+                    kind: source.kind.clone(),
+                    name: source.name.clone(),
+                    namespace: None,
+                });
+            }
+            (None, Some(reference)) if reference.namespace.as_ref().is_none_or(|n| n.is_empty()) => {
+                let group = reference.api_group.as_deref().unwrap_or("");
+                let known = match reference.kind.as_str() {
+                    "PersistentVolumeClaim" => group.is_empty(),
+                    "VolumeSnapshot" => group == "snapshot.storage.k8s.io",
+                    _ => false,
+                };
+                if known {
+                    self.data_source = Some(TypedLocalObjectReference {
+                        api_group: reference.api_group.clone(),
+                        kind: reference.kind.clone(),
+                        name: reference.name.clone(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Access modes of claims and volumes.
+pub(crate) fn access_mode_rules(errors: &mut Errors, path: &Path<'_>, modes: &[String], missing: &str) {
+    const MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+    if modes.is_empty() {
+        errors.required(path, missing);
+    }
+    for mode in modes.iter().filter(|mode| !MODES.contains(&mode.as_str())) {
+        errors.not_supported(path, mode.as_str(), &MODES);
+    }
+    let alone = |mode: &String| mode == "ReadWriteOncePod";
+    if modes.iter().any(alone) && !modes.iter().all(alone) {
+        errors.forbidden(path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+/// Checks what a claim asks for.
+pub(crate) fn claim_spec(errors: &mut Errors, path: &Path<'_>, spec: &PersistentVolumeClaimSpec) {
+    let modes = path.child("accessModes");
+    access_mode_rules(errors, &modes, &spec.access_modes, "at least 1 access mode is required");
+    if let Some(selector) = &spec.selector {
+        label_selector(errors, &path.child("selector"), selector);
+    }
+    let resources = path.child("resources");
+    let storage = resources.key("storage");
+    match spec.resources.requests.get("storage") {
+        None => errors.required(&storage, ""),
+        Some(size) if size.is_negative() || size.is_zero_amount() => {
+            errors.invalid(&storage, size.to_string(), "must be greater than zero");
+        }
+        Some(_) => {}
+    }
+    for (field, class) in [
+        ("storageClassName", &spec.storage_class_name),
+        ("volumeAttributesClassName", &spec.volume_attributes_class_name),
+    ] {
+        if let Some(class) = class.as_ref().filter(|class| !class.is_empty()) {
+            check(errors, &path.child(field), class, dns_subdomain);
+        }
+    }
+    maybe_one_of(errors, &path.child("volumeMode"), spec.volume_mode.as_ref(), &["Block", "Filesystem"]);
+    if let Some(source) = &spec.data_source {
+        let group = source.api_group.as_deref().unwrap_or("");
+        data_source(errors, &path.child("dataSource"), group, &source.kind, &source.name);
+    }
+    if let Some(source) = &spec.data_source_ref {
+        let group = source.api_group.as_deref().unwrap_or("");
+        data_source(errors, &path.child("dataSourceRef"), group, &source.kind, &source.name);
+    }
+}
+
+fn data_source(errors: &mut Errors, path: &Path<'_>, group: &str, kind: &str, name: &str) {
+    if name.is_empty() {
+        errors.required(&path.child("name"), "");
+    }
+    if kind.is_empty() {
+        errors.required(&path.child("kind"), "");
+    }
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        errors.invalid(path, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+    }
+    if !group.is_empty() {
+        check(errors, &path.child("apiGroup"), group, dns_subdomain);
     }
 }
 

@@ -3,17 +3,24 @@
 pub mod affinity;
 pub mod container;
 pub(crate) mod defaults;
+mod prepare;
 mod printing;
 pub mod probe;
 pub mod security;
 pub mod spec;
 pub mod status;
+mod update;
+pub(crate) mod validate;
+pub(crate) mod validate_container;
+pub(crate) mod validate_volumes;
 
+use crate::checks::name;
 use crate::core::pod::defaults::{pod_only_defaults, pod_spec_defaults};
 use crate::core::pod::status::PodIP;
 use apimachinery::kind::{Action, Generation, Verbs};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{dns_label, dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::text_or;
 use crate::core::pod::printing::{gates_cell, ip_cell, ready_cell, restarts_cell, status_cell};
@@ -86,6 +93,15 @@ pub fn kind() -> Kind {
         .wide_code_column("Node", "string", |o, _| text_or(o, &["spec", "nodeName"], "<none>"))
         .wide_code_column("Nominated Node", "string", |o, _| text_or(o, &["status", "nominatedNodeName"], "<none>"))
         .wide_code_column("Readiness Gates", "string", gates_cell)
+        .example(
+            r#"{"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"containers": [{"name": "web",
+            "image": "registry.example/web:1", "ports": [{"name": "http", "containerPort": 8080}],
+            "env": [{"name": "COLOR", "value": "blue"}], "resources": {"limits": {"memory": "64Mi"},
+            "requests": {"cpu": "100m"}}, "readinessProbe": {"httpGet": {"path": "/ready",
+            "port": "http"}}, "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
+            "volumes": [{"name": "scratch", "emptyDir": {}}], "tolerations": [{"key": "dedicated",
+            "operator": "Exists"}]}}"#,
+        )
 }
 
 served!(Pod, "", "v1", "pods", true);
@@ -101,6 +117,71 @@ impl Rules for Pod {
                 status.pod_ips = vec![PodIP { ip: status.pod_ip.clone() }];
             }
             _ => {}
+        }
+    }
+
+    fn prepare_create(&mut self, cx: &RulesCx<'_>) {
+        prepare::create(self, cx.now.0);
+    }
+
+    fn prepare_update(&mut self, old: &Self, cx: &RulesCx<'_>) {
+        if cx.subresource == "status" {
+            let (new, old) = (&mut self.status, &old.status);
+            if new.qos_class.is_empty() {
+                new.qos_class.clone_from(&old.qos_class);
+            }
+            if new.resource_claim_statuses.is_empty() {
+                new.resource_claim_statuses.clone_from(&old.resource_claim_statuses);
+            }
+            if new.observed_generation == 0 {
+                new.observed_generation = old.observed_generation;
+            }
+        } else if self.spec.resources.is_none() {
+            self.spec.resources.clone_from(&old.spec.resources);
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        name(errors, &self.metadata, dns_subdomain);
+        validate::pod_annotations(errors, &self.metadata.annotations, &self.spec);
+        let around = validate::Surroundings { metadata: Some(&self.metadata) };
+        validate::pod_spec(errors, &spec, &self.spec, &around);
+        if let Some(seconds) = self.spec.termination_grace_period_seconds {
+            nonnegative(errors, &spec.child("terminationGracePeriodSeconds"), seconds);
+        }
+    }
+
+    fn validate_create(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        if !self.spec.ephemeral_containers.is_empty() {
+            errors.forbidden(&spec.child("ephemeralContainers"), "cannot be set on create");
+        }
+        if !self.spec.node_name.is_empty() && !self.spec.scheduling_gates.is_empty() {
+            errors.forbidden(&spec.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        }
+    }
+
+    fn validate_update(&self, old: &Self, cx: &RulesCx<'_>, errors: &mut Errors) {
+        match cx.subresource {
+            "ephemeralcontainers" => update::ephemeral_containers(errors, self, old),
+            "resize" => update::resize(errors, self, old),
+            "binding" => update::node_name(errors, self, old),
+            _ => update::pod(errors, self, old),
+        }
+    }
+
+    fn validate_status_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        update::status(errors, self, old);
+    }
+
+    fn warnings(&self, old: Option<&Self>, _cx: &RulesCx<'_>, out: &mut Vec<String>) {
+        let faults = dns_label(&self.metadata.name);
+        if old.is_none() && !faults.is_empty() {
+            out.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                faults.join(" ")
+            ));
         }
     }
 }

@@ -84,6 +84,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Containers", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "name"))
         .wide_code_column("Images", "string", |o, _| joined(o, &["spec", "template", "spec", "containers"], "image"))
         .wide_code_column("Selector", "string", |o, _| labels(o, &["spec", "selector"]))
+        .example(
+            r#"{"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"app": "web"},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web",
+            "image": "registry.example/web:1", "ports": [{"name": "http", "containerPort": 8080}]}]}}}}"#,
+        )
 }
 
 served!(ReplicationController, "", "v1", "replicationcontrollers", true);

@@ -30,6 +30,7 @@ pub fn kind() -> Kind {
         .code_column("Type", "string", |o, _| text(o, &["type"]))
         .code_column("Data", "string", |o, _| Value::Int(count(o, &["data"])))
         .age()
+        .example(r#"{"metadata":{"name":"password"},"type":"Opaque","data":{"password":"c2VjcmV0"}}"#)
 }
 
 served!(Secret, "", "v1", "secrets", true);

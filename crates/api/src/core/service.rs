@@ -156,6 +156,10 @@ pub fn kind() -> Kind {
         .code_column("Port(s)", "string", ports_cell)
         .age()
         .wide_code_column("Selector", "string", |o, _| labels(o, &["spec", "selector"]))
+        .example(
+            r#"{"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"name": "http",
+            "port": 80, "targetPort": "http"}]}}"#,
+        )
 }
 
 served!(Service, "", "v1", "services", true);

@@ -26,6 +26,7 @@ pub fn kind() -> Kind {
         .short(&["sa"])
         .subresource_of("token", Verbs::CREATE, Action::Handler, ("authentication.k8s.io", "v1", "TokenRequest"))
         .age()
+        .example(r#"{"metadata":{"name":"robot"},"imagePullSecrets":[{"name":"registry"}]}"#)
 }
 
 served!(ServiceAccount, "", "v1", "serviceaccounts", true);

@@ -99,6 +99,11 @@ pub fn kind() -> Kind {
         .code_column("Ports", "string", ports_cell)
         .code_column("Endpoints", "string", endpoints_cell)
         .age()
+        .example(
+            r#"{"metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.7"], "conditions": {"ready": true}}],
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]}"#,
+        )
 }
 
 served!(EndpointSlice, "discovery.k8s.io", "v1", "endpointslices", true);

@@ -80,6 +80,12 @@ pub fn kind() -> Kind {
         .wide_code_column("First Seen", "string", first_seen_cell)
         .wide_code_column("Count", "string", count_cell)
         .wide_code_column("Name", "string", |o, _| text(o, &["metadata", "name"]))
+        .example(
+            r#"{"metadata": {"name": "web.18"}, "eventTime": "2024-01-01T00:00:00.000000Z",
+            "reportingController": "example.com/operator", "reportingInstance": "operator-1",
+            "action": "Start", "reason": "Started", "regarding": {"kind": "Pod", "namespace": "default",
+            "name": "web"}, "note": "started", "type": "Normal"}"#,
+        )
 }
 
 served!(Event, "events.k8s.io", "v1", "events", true);

@@ -150,6 +150,12 @@ pub fn kind() -> Kind {
         })
         .age()
         .code_column("MissingPL", "string", missing_cell)
+        .example(
+            r#"{"metadata": {"name": "robots"}, "spec": {"priorityLevelConfiguration": {"name": "workload-low"},
+            "matchingPrecedence": 5000, "distinguisherMethod": {"type": "ByUser"}, "rules": [{"subjects": [{"kind": "Group",
+            "group": {"name": "system:serviceaccounts"}}], "resourceRules": [{"verbs": ["get"],
+            "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}]}]}}"#,
+        )
 }
 
 served!(FlowSchema, "flowcontrol.apiserver.k8s.io", "v1", "flowschemas", false);

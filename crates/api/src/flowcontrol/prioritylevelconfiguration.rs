@@ -112,6 +112,11 @@ pub fn kind() -> Kind {
             scalar_or(o, &["spec", "limited", "limitResponse", "queuing", "queueLengthLimit"], "<none>")
         })
         .age()
+        .example(
+            r#"{"metadata": {"name": "robots"}, "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 10,
+            "limitResponse": {"type": "Queue", "queuing": {"queues": 16, "handSize": 4,
+            "queueLengthLimit": 50}}}}}"#,
+        )
 }
 
 served!(PriorityLevelConfiguration, "flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", false);

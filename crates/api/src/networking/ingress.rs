@@ -151,6 +151,11 @@ pub fn kind() -> Kind {
         .code_column("Address", "string", |o, _| load_balancer(o).into())
         .code_column("Ports", "string", |o, _| if count(o, &["spec", "tls"]) > 0 { "80, 443" } else { "80" }.into())
         .age()
+        .example(
+            r#"{"metadata": {"name": "web"}, "spec": {"ingressClassName": "public", "rules": [{"host": "web.example.com",
+            "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web",
+            "port": {"number": 80}}}}]}}]}}"#,
+        )
 }
 
 served!(Ingress, "networking.k8s.io", "v1", "ingresses", true);

@@ -48,6 +48,7 @@ pub fn kind() -> Kind {
         .code_column("Controller", "string", |o, _| text(o, &["spec", "controller"]))
         .code_column("Parameters", "string", parameters_cell)
         .age()
+        .example(r#"{"metadata":{"name":"public"},"spec":{"controller":"example.com/ingress"}}"#)
 }
 
 served!(IngressClass, "networking.k8s.io", "v1", "ingressclasses", false);

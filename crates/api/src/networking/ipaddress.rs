@@ -37,11 +37,14 @@ pub struct ParentReference {
 }
 
 pub fn kind() -> Kind {
-    Kind::cluster::<IPAddress>("networking.k8s.io", "v1", "ipaddresses").short(&["ip"]).code_column(
-        "ParentRef",
-        "string",
-        parent_cell,
-    )
+    Kind::cluster::<IPAddress>("networking.k8s.io", "v1", "ipaddresses")
+        .short(&["ip"])
+        .code_column("ParentRef", "string", parent_cell)
+        .example(
+            r#"{"metadata": {"name": "10.96.0.10", "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4",
+            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}}, "spec": {"parentRef": {"resource": "services",
+            "namespace": "default", "name": "web"}}}"#,
+        )
 }
 
 served!(IPAddress, "networking.k8s.io", "v1", "ipaddresses", false);

@@ -85,6 +85,10 @@ pub fn kind() -> Kind {
         .generation(Generation::OnSpec)
         .code_column("Pod-Selector", "string", |o, _| selector(o, &["spec", "podSelector"]))
         .age()
+        .example(
+            r#"{"metadata": {"name": "web"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}},
+            "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080}]}]}}"#,
+        )
 }
 
 served!(NetworkPolicy, "networking.k8s.io", "v1", "networkpolicies", true);

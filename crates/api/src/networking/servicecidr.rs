@@ -37,6 +37,7 @@ pub fn kind() -> Kind {
         .status()
         .code_column("CIDRs", "string", |o, _| strings(o, &["spec", "cidrs"]).into())
         .age()
+        .example(r#"{"metadata":{"name":"extra"},"spec":{"cidrs":["10.97.0.0/24"]}}"#)
 }
 
 served!(ServiceCIDR, "networking.k8s.io", "v1", "servicecidrs", false);

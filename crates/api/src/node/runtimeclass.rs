@@ -43,6 +43,7 @@ pub fn kind() -> Kind {
     Kind::cluster::<RuntimeClass>("node.k8s.io", "v1", "runtimeclasses")
         .code_column("Handler", "string", |o, _| text(o, &["handler"]))
         .age()
+        .example(r#"{"metadata":{"name":"sandboxed"},"handler":"sandboxed","overhead":{"podFixed":{"memory":"64Mi"}}}"#)
 }
 
 served!(RuntimeClass, "node.k8s.io", "v1", "runtimeclasses", false);

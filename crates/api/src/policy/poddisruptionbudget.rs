@@ -62,6 +62,7 @@ pub fn kind() -> Kind {
         .code_column("Max Unavailable", "string", |o, _| scalar_or(o, &["spec", "maxUnavailable"], "N/A"))
         .code_column("Allowed Disruptions", "integer", |o, _| number(o, &["status", "disruptionsAllowed"]))
         .age()
+        .example(r#"{"metadata":{"name":"web"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"app":"web"}}}}"#)
 }
 
 served!(PodDisruptionBudget, "policy", "v1", "poddisruptionbudgets", true);

@@ -27,6 +27,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Users", "string", |o, _| subjects(o, "User"))
         .wide_code_column("Groups", "string", |o, _| subjects(o, "Group"))
         .wide_code_column("ServiceAccounts", "string", |o, _| subjects(o, "ServiceAccount"))
+        .example(
+            r#"{"metadata": {"name": "readers"}, "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io",
+            "name": "ann"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": "reader"}}"#,
+        )
 }
 
 served!(ClusterRoleBinding, "rbac.authorization.k8s.io", "v1", "clusterrolebindings", false);

@@ -31,7 +31,9 @@ pub struct PolicyRule {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<Role>("rbac.authorization.k8s.io", "v1", "roles").created_at()
+    Kind::namespaced::<Role>("rbac.authorization.k8s.io", "v1", "roles")
+        .created_at()
+        .example(r#"{"metadata":{"name":"reader"},"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}]}"#)
 }
 
 served!(Role, "rbac.authorization.k8s.io", "v1", "roles", true);

@@ -49,6 +49,11 @@ pub fn kind() -> Kind {
         .wide_code_column("Users", "string", |o, _| subjects(o, "User"))
         .wide_code_column("Groups", "string", |o, _| subjects(o, "Group"))
         .wide_code_column("ServiceAccounts", "string", |o, _| subjects(o, "ServiceAccount"))
+        .example(
+            r#"{"metadata": {"name": "readers"}, "subjects": [{"kind": "ServiceAccount",
+            "name": "robot", "namespace": "default"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+            "kind": "Role", "name": "reader"}}"#,
+        )
 }
 
 served!(RoleBinding, "rbac.authorization.k8s.io", "v1", "rolebindings", true);

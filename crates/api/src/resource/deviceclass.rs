@@ -66,6 +66,9 @@ pub struct DeviceClassConfiguration {
 
 pub fn kind() -> Kind {
     Kind::cluster::<DeviceClass>("resource.k8s.io", "v1", "deviceclasses").generation(Generation::OnSpec).age()
+        .example(
+            r#"{"metadata": {"name": "gpu"}, "spec": {"selectors": [{"cel": {"expression": "device.driver == 'gpu.example.com'"}}]}}"#,
+        )
 }
 
 served!(DeviceClass, "resource.k8s.io", "v1", "deviceclasses", false);

@@ -56,6 +56,10 @@ pub fn kind() -> Kind {
         .code_column("Effect", "string", |o, _| text(o, &["spec", "taint", "effect"]))
         .code_column("TimeAdded", "string", |o, _| text(o, &["spec", "taint", "timeAdded"]))
         .age()
+        .example(
+            r#"{"metadata": {"name": "broken"}, "spec": {"deviceSelector": {"driver": "gpu.example.com"},
+            "taint": {"key": "example.com/broken", "effect": "NoSchedule", "timeAdded": "2024-01-01T00:00:00Z"}}}"#,
+        )
 }
 
 served!(DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", false);

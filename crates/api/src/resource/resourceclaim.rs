@@ -261,6 +261,10 @@ pub fn kind() -> Kind {
         .status()
         .code_column("State", "string", state_cell)
         .age()
+        .example(
+            r#"{"metadata": {"name": "gpu"}, "spec": {"devices": {"requests": [{"name": "gpu",
+            "exactly": {"deviceClassName": "gpu"}}]}}}"#,
+        )
 }
 
 served!(ResourceClaim, "resource.k8s.io", "v1", "resourceclaims", true);

@@ -26,7 +26,10 @@ pub struct ResourceClaimTemplateSpec {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<ResourceClaimTemplate>("resource.k8s.io", "v1", "resourceclaimtemplates").age()
+    Kind::namespaced::<ResourceClaimTemplate>("resource.k8s.io", "v1", "resourceclaimtemplates").age().example(
+        r#"{"metadata": {"name": "gpu"}, "spec": {"spec": {"devices": {"requests": [{"name": "gpu",
+            "exactly": {"deviceClassName": "gpu"}}]}}}}"#,
+    )
 }
 
 served!(ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", true);

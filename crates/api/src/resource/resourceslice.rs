@@ -216,6 +216,12 @@ pub fn kind() -> Kind {
         .code_column("Driver", "string", |o, _| text(o, &["spec", "driver"]))
         .code_column("Pool", "string", |o, _| text(o, &["spec", "pool", "name"]))
         .age()
+        .example(
+            r#"{"metadata": {"name": "node-1-gpu"}, "spec": {"driver": "gpu.example.com",
+            "nodeName": "node-1", "pool": {"name": "node-1", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "gpu-0", "attributes": {"model": {"string": "a1"}},
+            "capacity": {"memory": {"value": "8Gi"}}}]}}"#,
+        )
 }
 
 served!(ResourceSlice, "resource.k8s.io", "v1", "resourceslices", false);

@@ -31,6 +31,7 @@ pub fn kind() -> Kind {
         .code_column("Global-Default", "boolean", |o, _| flag(o, &["globalDefault"], false))
         .age()
         .wide_code_column("PreemptionPolicy", "string", |o, _| text(o, &["preemptionPolicy"]))
+        .example(r#"{"metadata":{"name":"high"},"value":1000,"description":"for what must run first"}"#)
 }
 
 served!(PriorityClass, "scheduling.k8s.io", "v1", "priorityclasses", false);

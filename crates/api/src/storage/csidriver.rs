@@ -63,6 +63,7 @@ pub fn kind() -> Kind {
         .code_column("RequiresRepublish", "boolean", |o, _| flag(o, &["spec", "requiresRepublish"], false))
         .code_column("Modes", "string", modes_cell)
         .age()
+        .example(r#"{"metadata":{"name":"disks.example.com"},"spec":{"attachRequired":false}}"#)
 }
 
 served!(CSIDriver, "storage.k8s.io", "v1", "csidrivers", false);

@@ -82,6 +82,10 @@ pub fn kind() -> Kind {
     Kind::cluster::<CSINode>("storage.k8s.io", "v1", "csinodes")
         .code_column("Drivers", "integer", |o, _| Value::Int(count(o, &["spec", "drivers"])))
         .age()
+        .example(
+            r#"{"metadata": {"name": "node-1"}, "spec": {"drivers": [{"name": "disks.example.com",
+            "nodeID": "node-1", "topologyKeys": ["example.com/zone"]}]}}"#,
+        )
 }
 
 served!(CSINode, "storage.k8s.io", "v1", "csinodes", false);

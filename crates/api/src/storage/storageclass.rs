@@ -40,6 +40,7 @@ pub fn kind() -> Kind {
         .code_column("VolumeBindingMode", "string", |o, _| text_or(o, &["volumeBindingMode"], "Immediate"))
         .code_column("AllowVolumeExpansion", "string", |o, _| flag(o, &["allowVolumeExpansion"], false))
         .age()
+        .example(r#"{"metadata":{"name":"slow"},"provisioner":"disks.example.com","parameters":{"kind":"hdd"}}"#)
 }
 
 served!(StorageClass, "storage.k8s.io", "v1", "storageclasses", false);

@@ -73,6 +73,10 @@ pub fn kind() -> Kind {
         .code_column("Node", "string", |o, _| text(o, &["spec", "nodeName"]))
         .code_column("Attached", "boolean", |o, _| flag(o, &["status", "attached"], false))
         .age()
+        .example(
+            r#"{"metadata": {"name": "attach-1"}, "spec": {"attacher": "disks.example.com",
+            "nodeName": "node-1", "source": {"persistentVolumeName": "disk-1"}}}"#,
+        )
 }
 
 served!(VolumeAttachment, "storage.k8s.io", "v1", "volumeattachments", false);

@@ -25,6 +25,7 @@ pub fn kind() -> Kind {
         .short(&["vac"])
         .code_column("DriverName", "string", |o, _| text(o, &["driverName"]))
         .age()
+        .example(r#"{"metadata":{"name":"fast"},"driverName":"disks.example.com","parameters":{"iops":"1000"}}"#)
 }
 
 served!(VolumeAttributesClass, "storage.k8s.io", "v1", "volumeattributesclasses", false);

@@ -39,6 +39,7 @@ pub fn kind() -> Kind {
         .status()
         .code_column("Resource", "string", resource_cell)
         .code_column("Status", "string", status_cell)
+        .example(r#"{"metadata":{"name":"configmaps"},"spec":{"resource":{"group":"","resource":"configmaps"}}}"#)
 }
 
 served!(StorageVersionMigration, "storagemigration.k8s.io", "v1", "storageversionmigrations", false);
