@@ -22,6 +22,7 @@ pub mod leaf;
 mod lookup;
 pub mod meta;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod prune;
 pub mod quantity;
