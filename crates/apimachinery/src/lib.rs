@@ -32,6 +32,7 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod validate;
 pub mod validation;
 pub mod value;
 
