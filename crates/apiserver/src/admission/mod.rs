@@ -7,6 +7,7 @@ mod default_tolerations;
 mod namespace_lifecycle;
 mod pod;
 mod priority;
+pub(crate) mod service;
 mod service_account;
 mod world;
 
@@ -43,6 +44,7 @@ const PLUGINS: &[&Plugin] = &[
     &service_account::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
+    &service::PLUGIN,
 ];
 
 /// Admission as the engine sees it.
