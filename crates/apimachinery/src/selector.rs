@@ -3,7 +3,7 @@
 mod fields;
 mod labels;
 
-pub use fields::{FieldSelector, FieldTerm};
+pub use fields::{FieldSelector, FieldTerm, field_text};
 pub use labels::{LabelSelector, Operator, Requirement};
 
 /// A selector that could not be read; the text is upstream's.

@@ -130,11 +130,6 @@ fn content_differs(new: &Value, old: &Value, skip: &[&str], also: Option<&str>) 
     count(new) != count(old) || new.iter().filter(|(k, _)| counts(k)).any(|(k, v)| old.get(k) != Some(v))
 }
 
-/// Whether two objects are the same write: equal but for when managed fields were last touched.
-pub(crate) fn same_object(a: &Value, b: &Value) -> bool {
-    a == b
-}
-
 /// Checks a delete's or update's preconditions against the stored object.
 pub(crate) fn check_preconditions(kind: &Kind, name: &str, tree: &Value, wanted: &Preconditions) -> Result<(), Status> {
     let check = |what: &str, wanted: &Option<SmolStr>, found: &str| match wanted {

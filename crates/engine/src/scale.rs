@@ -26,8 +26,12 @@ pub fn view(object: &Value, scale: &Scale) -> Value {
         let text = match selector {
             Value::String(text) => Some(text.clone()),
             // A LabelSelector object, or the plain map of a replication controller.
+            Value::Map(map) if map.contains_key("matchLabels") || map.contains_key("matchExpressions") => {
+                LabelSelector::from_value(Some(selector)).ok().map(|s| s.to_string().into())
+            }
             Value::Map(map) => {
-                apimachinery::selector::LabelSelector::from_value(map).ok().map(|s| s.to_string().into())
+                let labels = map.iter().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)));
+                Some(LabelSelector::from_map(labels).to_string().into())
             }
             _ => None,
         };

@@ -97,6 +97,11 @@ impl Body {
         self.json.is_empty()
     }
 
+    /// Whether two bodies are the same object.
+    pub fn same(&self, other: &Body) -> bool {
+        self.json == other.json
+    }
+
     /// Parses the tree, without resourceVersion.
     pub fn tree(&self) -> Result<Value, Status> {
         codec::json::parse(&self.json).map_err(Status::internal)

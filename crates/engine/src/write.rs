@@ -57,7 +57,6 @@ impl Engine {
         tree: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let kind = &target.kind;
         let mut tree = tree;
         self.check_identity(target, &mut tree)?;
         if !text(&tree, "resourceVersion").is_empty() {
@@ -107,7 +106,7 @@ impl Engine {
                     let mut status = status;
                     status.message = format!(
                         "{} {name:?} already exists, the server was not able to generate a unique name for the object",
-                        kind.group_resource()
+                        target.kind.group_resource()
                     );
                     return Err(status);
                 }
@@ -251,6 +250,7 @@ impl Engine {
                 .await?;
 
             let ended = metadata::is_deleting(&new) && self.nothing_holds(kind, &new);
+            apply::ignore_new_times(&old, &mut new);
             let (resource, _) = self.resource_cache(target)?;
             let stored = current.kind.clone();
             let body = self.encode(new, kind, &stored).await?;
@@ -304,9 +304,8 @@ impl Engine {
                 if !text(&applied, "uid").is_empty() {
                     return Err(self.uid_conflict(target, text(&applied, "uid"), ""));
                 }
-                let object = apply::apply(None, applied, &self.manager(target, options), options.force)
-                    .map_err(|e| e.into_status(&kind.group_resource(), &target.name))?;
-                let mut object = object;
+                let mut object =
+                    self.as_manager(target, options, |cx| apply::apply(None, applied, cx, options.force))?;
                 metadata_mut(&mut object).insert("name", target.name.clone());
                 self.default(kind, &mut object)?;
                 let mut reservations = Reservations::default();
@@ -339,10 +338,9 @@ impl Engine {
                 PatchType::Json => patch::json::apply(old.clone(), &p.body)?,
                 PatchType::Merge => patch::merge::apply(old.clone(), p.body.clone()),
                 PatchType::Strategic => patch::strategic::apply(old.clone(), p.body.clone(), &kind.schema)?,
-                PatchType::Apply => {
-                    apply::apply(Some(old), p.body.clone(), &self.manager(target, options), options.force)
-                        .map_err(|e| e.into_status(&kind.group_resource(), &target.name))?
-                }
+                PatchType::Apply => self.as_manager(target, options, |cx| {
+                    apply::apply(Some(old), p.body.clone(), cx, options.force)
+                })?,
             },
         };
         if matches!(source, Source::Patch(_)) {
@@ -480,18 +478,35 @@ impl Engine {
         }
     }
 
-    /// Records who owns the fields that a write other than apply has changed.
-    fn own_fields(&self, old: Option<&Value>, new: &mut Value, target: &Target, options: &WriteOptions) {
-        apply::update(old, new, &self.manager(target, options));
-    }
-
-    fn manager<'a>(&self, target: &'a Target, options: &'a WriteOptions) -> apply::ManagerCx<'a> {
-        apply::ManagerCx {
+    /// Calls `act` with who writes, when, and what this write may own.
+    fn as_manager<R>(
+        &self,
+        target: &Target,
+        options: &WriteOptions,
+        act: impl FnOnce(&apply::ManagerCx<'_>) -> R,
+    ) -> R {
+        let kind = &target.kind;
+        let now = apimachinery::time::rfc3339(self.clock.now().0);
+        let reset = match (target.subresource.as_str(), kind.status) {
+            ("", true) => apply::Set::of_fields(&[&["status"]]),
+            ("status", _) => apply::Set::of_fields(&[&["spec"]]),
+            _ => apply::Set::default(),
+        };
+        act(&apply::ManagerCx {
             manager: &options.field_manager,
             subresource: &target.subresource,
-            kind: &target.kind,
-            now: self.clock.now().0,
-        }
+            api_version: &kind.group_version().to_string(),
+            kind: &kind.kind,
+            now: &now,
+            schema: &kind.schema,
+            reset_fields: &reset,
+            versions: &[],
+        })
+    }
+
+    /// Records who owns the fields that a write other than apply has changed.
+    fn own_fields(&self, old: Option<&Value>, new: &mut Value, target: &Target, options: &WriteOptions) {
+        self.as_manager(target, options, |cx| apply::update(old, new, cx));
     }
 
     #[allow(clippy::too_many_arguments)]
