@@ -62,6 +62,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A container could not be made, or its program not be run.
+    #[error("{0}")]
+    Start(String),
     /// The shim of a pod failed.
     #[error("shim: {0}")]
     Shim(String),
