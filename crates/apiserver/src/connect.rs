@@ -319,7 +319,7 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
 fn stream_back(response: http::Response<hyper::body::Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     transport::http::remove_hop_by_hop(&mut parts.headers);
-    http::Response::from_parts(parts, body.map_err(std::io::Error::other).boxed())
+    http::Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync())
 }
 
 /// The resource of pods, for callers that look them up.

@@ -19,31 +19,62 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     let parts: Vec<&str> = request.info.path.trim_matches('/').split('/').collect();
     let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let aggregated = accept.split(',').any(|c| c.contains("as=APIGroupDiscoveryList") && c.contains("v=v2") && !c.contains("v2beta1"));
-    let tree = match parts.as_slice() {
-        [""] => return root(server, &kinds),
-        ["api"] if aggregated => return aggregate(request, discovery::aggregated(&kinds, true), accept),
-        ["apis"] if aggregated => return aggregate(request, discovery::aggregated(&kinds, false), accept),
-        ["api"] => discovery::api_versions(&server.advertised),
-        ["apis"] => discovery::group_list(&kinds),
-        ["apis", group] => match discovery::group(&kinds, group) {
-            Some(tree) => tree,
-            None => return Ok(pipeline::page_not_found()),
-        },
-        ["api", version] => match discovery::resource_list(&kinds, "", version) {
-            Some(tree) => tree,
-            None => return Ok(pipeline::page_not_found()),
-        },
-        ["apis", group, version] => match discovery::resource_list(&kinds, group, version) {
-            Some(tree) => tree,
-            None => return Ok(pipeline::page_not_found()),
-        },
-        _ => return Ok(pipeline::page_not_found()),
+    let of_version = |group: &str, version: &str| {
+        let found: Vec<&Kind> =
+            kinds.iter().map(|k| &**k).filter(|k| k.group == group && k.version == version).collect();
+        (!found.is_empty()).then(|| discovery::resource_list(group, version, found))
     };
-    respond::tree(200, &tree, &codec::discovery_schema(&tree), form)
+    let tree = match parts.as_slice() {
+        [""] => return Ok(root(&kinds)),
+        ["api"] if aggregated => return Ok(aggregate(request, aggregated_groups(&kinds, true))),
+        ["apis"] if aggregated => return Ok(aggregate(request, aggregated_groups(&kinds, false))),
+        ["api"] => Some(discovery::api_versions(&server.advertised)),
+        ["apis"] => Some(discovery::group_list(&discovery::groups(kinds.iter().map(|k| &**k)))),
+        ["apis", name] => {
+            let groups = discovery::groups(kinds.iter().map(|k| &**k));
+            groups.iter().find(|g| g.name == *name).map(discovery::group)
+        }
+        ["api", version] => of_version("", version),
+        ["apis", group, version] => of_version(group, version),
+        _ => None,
+    };
+    let Some(tree) = tree else { return Ok(pipeline::page_not_found()) };
+    let bytes = match form.encoding {
+        respond::Encoding::Yaml => codec::yaml::write(&tree).into(),
+        // Discovery clients that prefer protobuf take JSON too.
+        _ if form.pretty => codec::json::indent(&codec::json::encode_free(&tree)),
+        _ => codec::json::encode_free(&tree),
+    };
+    let content_type = match form.encoding {
+        respond::Encoding::Yaml => "application/yaml",
+        _ => "application/json",
+    };
+    Ok(respond::respond(200, content_type, respond::full(bytes)))
+}
+
+/// The aggregated document of the core group, or of all others.
+fn aggregated_groups(kinds: &[Arc<Kind>], core: bool) -> Value {
+    let of = |group: &str, version: &str| discovery::AggregatedVersion {
+        version: version.into(),
+        kinds: kinds.iter().map(|k| &**k).filter(|k| k.group == group && k.version == version).collect(),
+        stale: false,
+    };
+    let groups = if core {
+        vec![discovery::aggregated_group("", &[of("", "v1")])]
+    } else {
+        discovery::groups(kinds.iter().map(|k| &**k))
+            .iter()
+            .map(|group| {
+                let versions: Vec<_> = group.versions.iter().map(|v| of(&group.name, v)).collect();
+                discovery::aggregated_group(&group.name, &versions)
+            })
+            .collect()
+    };
+    discovery::aggregated(groups)
 }
 
 /// The paths that are served.
-fn root(server: &ApiServer, kinds: &[Arc<Kind>]) -> Result<Response, Status> {
+fn root(kinds: &[Arc<Kind>]) -> Response {
     let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics",
         "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
         .map(String::from)
@@ -58,16 +89,14 @@ fn root(server: &ApiServer, kinds: &[Arc<Kind>]) -> Result<Response, Status> {
     }
     paths.sort();
     paths.dedup();
-    let _ = server;
     let mut map = apimachinery::Map::new();
     map.insert("paths", paths.into_iter().map(Value::from).collect::<Vec<_>>());
-    Ok(respond::respond(200, "application/json", respond::full(codec::json::encode_free(&Value::Map(map)))))
+    respond::respond(200, "application/json", respond::full(codec::json::encode_free(&Value::Map(map))))
 }
 
 /// An aggregated document with its entity tag.
-fn aggregate(request: &Request, tree: Value, accept: &str) -> Result<Response, Status> {
+fn aggregate(request: &Request, tree: Value) -> Response {
     // Clients that know the aggregated form take JSON too, whatever else they list first.
-    let _ = accept;
     let bytes = codec::json::encode_free(&tree);
     let tag = format!("\"{:016x}\"", fingerprint(&bytes));
     let known = request.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
@@ -81,7 +110,7 @@ fn aggregate(request: &Request, tree: Value, accept: &str) -> Result<Response, S
         response.headers_mut().insert(ETAG, value);
     }
     response.headers_mut().insert("vary", HeaderValue::from_static("Accept"));
-    Ok(response)
+    response
 }
 
 /// FNV-1a: tags need to differ, not to withstand anyone.

@@ -8,7 +8,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod connect;
-pub mod crd;
+
 mod discovery;
 mod eviction;
 mod health;

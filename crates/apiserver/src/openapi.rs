@@ -1,6 +1,6 @@
 //! `/openapi/v3` and `/openapi/v2`, built when first asked for and again when the kinds change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use apimachinery::{Kind, Status, openapi};
@@ -60,21 +60,25 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     if !json {
         return Err(Status::new(406, "NotAcceptable", "OpenAPI documents are served as application/json"));
     }
+    let bodies = |group: &str, version: &str, kind: &str| server.body_kind(group, version, kind).map(|k| k.schema.clone());
     let document = match path {
-        "/openapi/v2" => server.openapi.document(path, &kinds, || Some(openapi::v2(&kinds))),
-        "/openapi/v3" => server.openapi.document(path, &kinds, || {
-            // Clients cache a group's document under this hash, so it must change with the kinds of the group.
-            Some(openapi::v3_root(&kinds, |group_version| {
-                let of_group = kinds.iter().filter(|k| k.group_version().to_string() == group_version);
-                let text: String = of_group.map(|k| format!("{:p};", Arc::as_ptr(k))).collect();
-                format!("{:016X}", fingerprint(text.as_bytes()))
-            }))
-        }),
+        "/openapi/v2" => server
+            .openapi
+            .document(path, &kinds, || Some(openapi::v2(kinds.iter().map(|k| &**k), &bodies).into())),
+        "/openapi/v3" => server.openapi.document(path, &kinds, || Some(root(&kinds))),
         _ => {
-            let group_version = path.strip_prefix("/openapi/v3/").unwrap_or_default();
-            let group_version = group_version.strip_prefix("apis/").or_else(|| group_version.strip_prefix("api/"));
-            let Some(group_version) = group_version else { return Ok(pipeline::page_not_found()) };
-            server.openapi.document(path, &kinds, || openapi::v3(&kinds, group_version))
+            let place = path.strip_prefix("/openapi/v3/").unwrap_or_default();
+            let (group, version) = match place.split('/').collect::<Vec<_>>().as_slice() {
+                ["api", version] => (String::new(), version.to_string()),
+                ["apis", group, version] => (group.to_string(), version.to_string()),
+                _ => return Ok(pipeline::page_not_found()),
+            };
+            let of: Vec<&Kind> =
+                kinds.iter().map(|k| &**k).filter(|k| k.group == group && k.version == version).collect();
+            if of.is_empty() {
+                return Ok(pipeline::page_not_found());
+            }
+            server.openapi.document(path, &kinds, || Some(openapi::v3(of, &bodies).into()))
         }
     };
     let Some((bytes, hash)) = document else { return Ok(pipeline::page_not_found()) };
@@ -89,4 +93,18 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
         response.headers_mut().insert(ETAG, value);
     }
     Ok(response)
+}
+
+/// The index of the documents. Clients cache a document under the hash that stands here, so that must change with the
+/// kinds of its group, and only then.
+fn root(kinds: &[Arc<Kind>]) -> Bytes {
+    let mut documents: BTreeMap<String, String> = BTreeMap::new();
+    for kind in kinds {
+        let prefix = if kind.group.is_empty() { "api" } else { "apis" };
+        let text = documents.entry(format!("{prefix}/{}", kind.group_version())).or_default();
+        text.push_str(&format!("{:p};", Arc::as_ptr(kind)));
+    }
+    let hashed: Vec<(String, String)> =
+        documents.into_iter().map(|(path, text)| (path, openapi::hash(text.as_bytes()))).collect();
+    openapi::v3_root(hashed.iter().map(|(path, hash)| (path.as_str(), hash.as_str()))).into()
 }

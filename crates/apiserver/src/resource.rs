@@ -364,7 +364,7 @@ async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> 
             apimachinery::codec::yaml::parse_reporting(&bytes, &mut Vec::new()).map_err(|e| Status::bad_request(e.to_string()))?
         }
         Encoding::Protobuf => {
-            apimachinery::codec::proto::decode_object(&bytes, &apimachinery::codec::delete_options_schema())
+            apimachinery::codec::proto::decode_object(&bytes, apimachinery::codec::delete_options_schema())
                 .map_err(|e| Status::bad_request(e.to_string()))?
         }
     };

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use apimachinery::{Kind, Status, Value, codec, table};
+use apimachinery::table::{self, Printer};
+use apimachinery::{Kind, Status, Value, codec};
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{Engine, Object, Page};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::request::RequestInfo;
 
 /// The body of an answer.
-pub type Body = BoxBody<Bytes, std::io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// An answer.
 pub type Response = http::Response<Body>;
 
@@ -41,7 +42,7 @@ pub enum View {
     /// `meta.k8s.io` PartialObjectMetadata.
     Metadata,
     /// `meta.k8s.io` Table, with what of the objects in its rows.
-    Table(table::IncludeObject),
+    Table(table::Include),
 }
 
 /// The form that a client asked for.
@@ -74,7 +75,9 @@ impl Form {
                 let (key, value) = part.split_once('=').unwrap_or((part, ""));
                 match (key, value) {
                     ("as", "Table") => {
-                        view = View::Table(table::IncludeObject::parse(info.param("includeObject").unwrap_or_default())?);
+                        view = View::Table(table::Include::parse(info.param("includeObject").unwrap_or_default()).ok_or_else(|| {
+                            Status::bad_request("includeObject must be one of None, Metadata, Object")
+                        })?);
                     }
                     ("as", "PartialObjectMetadata" | "PartialObjectMetadataList") => view = View::Metadata,
                     ("as", _) => understood = false,
@@ -84,7 +87,9 @@ impl Form {
                     _ => {}
                 }
             }
-            if understood {
+            // Tables have no protobuf form: a client that asks for one lists JSON after it.
+            let impossible = encoding == Encoding::Protobuf && matches!(view, View::Table(_));
+            if understood && !impossible {
                 return Ok(Form { encoding, view, pretty });
             }
         }
@@ -111,13 +116,13 @@ impl Form {
 
 /// A body of one piece.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body of several pieces, sent without copying them together.
 pub fn pieces(parts: Vec<Bytes>) -> Body {
     let frames = parts.into_iter().map(|part| Ok::<_, std::io::Error>(hyper::body::Frame::data(part)));
-    http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed()
+    http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
 }
 
 /// An answer with a body and a content type.
@@ -131,7 +136,7 @@ pub fn respond(code: u16, content_type: &'static str, body: Body) -> Response {
 
 /// An error as a Status object, in the client's encoding.
 pub fn error(status: &Status, form: Form) -> Response {
-    let mut response = tree(status.code, &status.to_value(), &codec::status_schema(), form)
+    let mut response = tree(status.code, &status.to_value(), codec::status_schema(), form)
         .unwrap_or_else(|_| respond(500, "text/plain", full("an error could not be encoded")));
     if let Some(details) = &status.details
         && details.retry_after_seconds > 0
@@ -192,13 +197,22 @@ impl Presenter<'_> {
         match self.form.view {
             View::Whole => encode_tree(&object, &self.kind.schema, self.form),
             View::Metadata => {
-                let partial = table::partial_metadata(&object);
-                encode_tree(&partial, &codec::partial_metadata_schema(), self.form)
+                let partial = table::partial(&object);
+                encode_tree(&partial, codec::partial_metadata_schema(), self.form)
             }
             View::Table(include) => {
-                let table = table::table(self.kind, std::slice::from_ref(&object), None, include, self.now);
-                encode_tree(&table, &codec::table_schema(), self.form)
+                let metadata = object.get("metadata").cloned();
+                let table = Printer::new(self.kind).table([&object], metadata.as_ref(), include, true, self.now);
+                self.encode_table(&table)
             }
+        }
+    }
+
+    /// Tables have no protobuf form.
+    fn encode_table(&self, table: &Value) -> Result<Bytes, Status> {
+        match self.form.encoding {
+            Encoding::Yaml => Ok(codec::yaml::write(table).into()),
+            _ => Ok(codec::json::encode_free(table)),
         }
     }
 
@@ -227,12 +241,17 @@ impl Presenter<'_> {
                 Encoding::Yaml => codec::yaml::encode_list(self.kind, &items, &metadata),
             },
             View::Metadata => {
-                let partial = table::partial_metadata_list(&items, metadata);
-                encode_tree(&partial, &codec::partial_metadata_list_schema(), self.form)?
+                let mut list = apimachinery::Map::new();
+                list.insert("apiVersion", "meta.k8s.io/v1");
+                list.insert("kind", "PartialObjectMetadataList");
+                list.insert("metadata", metadata);
+                list.insert("items", items.iter().map(table::partial).collect::<Vec<_>>());
+                encode_tree(&Value::Map(list), codec::partial_metadata_list_schema(), self.form)?
             }
             View::Table(include) => {
-                let table = table::table(self.kind, &items, Some(metadata), include, self.now);
-                encode_tree(&table, &codec::table_schema(), self.form)?
+                let metadata = Value::Map(metadata);
+                let table = Printer::new(self.kind).table(&items, Some(&metadata), include, true, self.now);
+                self.encode_table(&table)?
             }
         };
         Ok(respond(200, self.form.encoding.content_type(), full(bytes)))

@@ -52,7 +52,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
     let answer = post(server, cx, &target, tree, &options).await?;
     let is_status = answer.str_at(&["kind"]) == Some("Status");
     if is_status {
-        return crate::respond::tree(201, &answer, &apimachinery::codec::status_schema(), form);
+        return crate::respond::tree(201, &answer, apimachinery::codec::status_schema(), form);
     }
     let presenter = Presenter { engine: &server.engine, kind: &body_kind, form, now: server.now() };
     presenter.tree(201, answer)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apimachinery::{Kind, Map, Status, Value, codec, table};
+use apimachinery::table::{self, Printer};
+use apimachinery::{Kind, Map, Status, Value, codec};
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{Change, Cx, Engine, Notice, Object, Target, Watch};
 use http_body_util::BodyExt;
@@ -42,6 +43,7 @@ pub async fn serve(
         form,
         now: server.clock.clone(),
         first_table: true,
+        printer: None,
     };
     let state = Stream { watch, framer, ends: tokio::time::Instant::now() + lasts, failed: false };
     let frames = futures::stream::unfold(state, |mut state| async move {
@@ -52,25 +54,12 @@ pub async fn serve(
         Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
     };
-    Ok(respond::respond(200, content_type, BodyExt::boxed(StreamBody::new(SyncStream(Box::pin(frames))))))
+    Ok(respond::respond(200, content_type, BodyExt::boxed_unsync(StreamBody::new(frames))))
 }
 
 fn uuid_byte() -> u8 {
     // Any spread will do; addresses and time are as good as a random source.
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| (d.subsec_nanos() >> 8) as u8)
-}
-
-/// A stream that is only ever polled through `&mut`, so that it may be shared: boxed bodies ask for `Sync`.
-struct SyncStream<S>(S);
-
-impl<S: futures::Stream + Unpin> futures::Stream for SyncStream<S> {
-    type Item = S::Item;
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        std::pin::Pin::new(&mut self.0).poll_next(cx)
-    }
 }
 
 struct Stream {
@@ -124,6 +113,7 @@ struct Framer {
     now: Arc<dyn engine::Clock>,
     /// Column definitions are said in the first table only.
     first_table: bool,
+    printer: Option<Printer>,
 }
 
 impl Framer {
@@ -156,15 +146,13 @@ impl Framer {
     fn encode(&mut self, word: &str, object: Value) -> Result<Bytes, Status> {
         match self.form.view {
             View::Whole => self.wrap(word, &object, &self.kind.schema),
-            View::Metadata => self.wrap(word, &table::partial_metadata(&object), &codec::partial_metadata_schema()),
+            View::Metadata => self.wrap(word, &table::partial(&object), codec::partial_metadata_schema()),
             View::Table(include) => {
-                let mut table = table::table(&self.kind, &[object], None, include, self.now.now().0);
-                if !std::mem::take(&mut self.first_table)
-                    && let Some(map) = table.as_map_mut()
-                {
-                    map.insert("columnDefinitions", Value::Null);
-                }
-                self.wrap(word, &table, &codec::table_schema())
+                let headers = std::mem::take(&mut self.first_table);
+                let now = self.now.now().0;
+                let printer = self.printer.get_or_insert_with(|| Printer::new(&self.kind));
+                let table = printer.table([&object], object.get("metadata"), include, headers, now);
+                Ok(json_wrap(word, &codec::json::encode_free(&table)))
             }
         }
     }
@@ -174,17 +162,11 @@ impl Framer {
         let inner = respond::encode_tree(object, schema, form)?;
         Ok(match self.form.encoding {
             Encoding::Protobuf => codec::proto::watch_frame(word, &inner),
-            _ => {
-                let mut out = BytesMut::with_capacity(inner.len() + 40);
-                out.put_slice(format!(r#"{{"type":"{word}","object":"#).as_bytes());
-                out.put_slice(inner.trim_ascii_end());
-                out.put_slice(b"}\n");
-                out.freeze()
-            }
+            _ => json_wrap(word, &inner),
         })
     }
 
-    fn bookmark(&self, revision: i64, ends_initial_events: bool) -> Result<Bytes, Status> {
+    fn bookmark(&mut self, revision: i64, ends_initial_events: bool) -> Result<Bytes, Status> {
         let mut metadata = Map::new();
         metadata.insert("resourceVersion", revision.to_string());
         if ends_initial_events {
@@ -201,19 +183,32 @@ impl Framer {
                 self.wrap("BOOKMARK", &Value::Map(object), &self.kind.schema)
             }
             View::Metadata => {
-                let partial = table::partial_metadata(&Value::Map(object));
-                self.wrap("BOOKMARK", &partial, &codec::partial_metadata_schema())
+                let partial = table::partial(&Value::Map(object));
+                self.wrap("BOOKMARK", &partial, codec::partial_metadata_schema())
             }
             View::Table(_) => {
-                let table = table::bookmark(&self.kind, Value::Map(object));
-                self.wrap("BOOKMARK", &table, &codec::table_schema())
+                // The row carries the metadata, in which the end of the initial events is marked.
+                let object = Value::Map(object);
+                let printer = self.printer.get_or_insert_with(|| Printer::new(&self.kind));
+                let table =
+                    printer.table([&object], object.get("metadata"), table::Include::Metadata, false, self.now.now().0);
+                Ok(json_wrap("BOOKMARK", &codec::json::encode_free(&table)))
             }
         }
     }
 
     fn error(&self, status: &Status) -> Result<Bytes, Status> {
-        self.wrap("ERROR", &status.to_value(), &codec::status_schema())
+        self.wrap("ERROR", &status.to_value(), codec::status_schema())
     }
+}
+
+/// A JSON frame around an object's JSON.
+fn json_wrap(word: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    out.put_slice(format!(r#"{{"type":"{word}","object":"#).as_bytes());
+    out.put_slice(object.trim_ascii_end());
+    out.put_slice(b"}\n");
+    out.freeze()
 }
 
 /// The frame of an object whose stored bytes are what the client wants.

@@ -336,11 +336,11 @@ async fn reserve(world: &World, a: &mut Attributes<'_>) -> Result<(), Status> {
     }
     for port in after.ports.difference(&before.ports) {
         let key = port_key(*port);
-        a.reservations.compares.push(Compare::absent(key.clone()));
-        a.reservations.operations.push(Op::put(key, format!("{}/{}", a.namespace, a.name)));
+        a.reservations.compares.push(Compare::absent(key.clone().into()));
+        a.reservations.operations.push(Op::put(key.into(), format!("{}/{}", a.namespace, a.name).into()));
     }
     for port in before.ports.difference(&after.ports) {
-        a.reservations.operations.push(Op::delete(port_key(*port)));
+        a.reservations.operations.push(Op::delete(port_key(*port).into()));
     }
     Ok(())
 }
