@@ -102,7 +102,8 @@ fn older_releases_decode_to_the_same_object() {
     for release in ["v1.33.0", "v1.34.0", "v1.35.0", "v1.36.0"] {
         for kind in api::kinds() {
             let stem = stem(&corpus, release, &kind);
-            let (Ok(text), Ok(pb)) = (std::fs::read(format!("{stem}.json")), std::fs::read(format!("{stem}.pb"))) else {
+            let (Ok(text), Ok(pb)) = (std::fs::read(format!("{stem}.json")), std::fs::read(format!("{stem}.pb")))
+            else {
                 continue;
             };
             let tree = json::parse(&text).and_then(|mut tree| normalize(&mut tree, &kind.schema).map(|()| tree));

@@ -1,7 +1,9 @@
 //! ControllerRevision: keeps one state of a controller's template for rollbacks.
 
+use crate::checks::{immutable, name};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, RawExtension, Rules, Value};
+use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, Kind, Path, RawExtension, Rules, RulesCx, Value};
 
 use crate::cells::{items, number, str_of};
 use crate::served::served;
@@ -28,7 +30,22 @@ pub fn kind() -> Kind {
 
 served!(ControllerRevision, "apps", "v1", "controllerrevisions", true);
 
-impl Rules for ControllerRevision {}
+impl Rules for ControllerRevision {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        nonnegative(errors, &Path::new("revision"), self.revision);
+        let data = Path::new("data");
+        match &self.data.0 {
+            Value::Map(_) => {}
+            Value::Null => errors.required(&data, "data is mandatory"),
+            _ => errors.required(&data, "data must be a valid JSON object"),
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("data"), &self.data, &old.data);
+    }
+}
 
 fn controller_cell(object: &Value, _now: i64) -> Value {
     let owners = items(object, &["metadata", "ownerReferences"]);

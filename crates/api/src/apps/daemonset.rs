@@ -1,9 +1,12 @@
 //! DaemonSet: runs a pod on every node that matches.
 
+use crate::apps::replicaset::workload;
+use crate::checks::{amount, at_most_all, count_or_percent, immutable, name};
 use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, IntOrString, Kind, Rules, Time};
+use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, IntOrString, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{joined, labels, number, selector};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -132,5 +135,80 @@ impl Rules for DaemonSet {
             update.max_surge.get_or_insert(IntOrString::Int(0));
         }
         spec.revision_history_limit.get_or_insert(10);
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.metadata.annotations.insert(TEMPLATE_GENERATION.into(), "1".into());
+    }
+
+    fn prepare_update(&mut self, old: &Self, _cx: &RulesCx<'_>) {
+        let before = old.template_generation();
+        let now = if self.spec.template == old.spec.template { before } else { before + 1 };
+        self.metadata.annotations.insert(TEMPLATE_GENERATION.into(), now.to_string());
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        workload(errors, &path, spec.selector.as_ref(), &spec.template, "daemonset", "DaemonSet");
+        nonnegative(errors, &path.child("minReadySeconds"), i64::from(spec.min_ready_seconds));
+        let strategy = path.child("updateStrategy");
+        let field = strategy.child("rollingUpdate");
+        match (spec.update_strategy.type_.as_str(), &spec.update_strategy.rolling_update) {
+            ("OnDelete", _) => {}
+            ("RollingUpdate", None) => errors.required(&field, ""),
+            ("RollingUpdate", Some(update)) => {
+                let none = IntOrString::Int(0);
+                let unavailable = update.max_unavailable.as_ref().unwrap_or(&none);
+                let surge = update.max_surge.as_ref().unwrap_or(&none);
+                for (name, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
+                    count_or_percent(errors, &field.child(name), value);
+                    at_most_all(errors, &field.child(name), value);
+                }
+                match (amount(unavailable) != 0, amount(surge) != 0) {
+                    (true, true) => {
+                        let message = "may not be set when maxUnavailable is non-zero";
+                        errors.invalid(&field.child("maxSurge"), surge.to_value(), message);
+                    }
+                    (false, false) => {
+                        errors.required(&field.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");
+                    }
+                    _ => {}
+                }
+            }
+            _ => errors.not_supported(&strategy, spec.update_strategy.to_value(), &["OnDelete", "RollingUpdate"]),
+        }
+        nonnegative(errors, &path.child("revisionHistoryLimit"), i64::from(spec.revision_history_limit.unwrap_or(0)));
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("selector"), &self.spec.selector, &old.spec.selector);
+    }
+}
+
+/// Counts the states of the template; older clients read it here.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+impl DaemonSet {
+    fn template_generation(&self) -> i64 {
+        self.metadata.annotations.get(TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::refuses;
+
+    #[test]
+    fn an_update_takes_away_or_adds_but_not_both() {
+        refuses(
+            &super::kind(),
+            &[("spec.updateStrategy", r#"{"rollingUpdate":{"maxSurge":1,"maxUnavailable":1}}"#)],
+            &[
+                "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+            ],
+        );
     }
 }

@@ -1,9 +1,12 @@
 //! Deployment: rolls a pod template out through replica sets.
 
+use crate::apps::replicaset::{counts_within, workload};
+use crate::checks::{amount, at_most_all, count_or_percent, immutable, name};
 use crate::core::pod::defaults::pod_template_defaults;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, IntOrString, Kind, Rules, Time, Value};
+use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, IntOrString, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{int, joined, number, selector_text};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -141,6 +144,106 @@ impl Rules for Deployment {
         }
         spec.revision_history_limit.get_or_insert(10);
         spec.progress_deadline_seconds.get_or_insert(600);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        nonnegative(errors, &path.child("replicas"), i64::from(spec.replicas.unwrap_or(0)));
+        workload(errors, &path, spec.selector.as_ref(), &spec.template, "deployment", "ReplicaSet");
+        strategy(errors, &path.child("strategy"), &spec.strategy);
+        nonnegative(errors, &path.child("minReadySeconds"), i64::from(spec.min_ready_seconds));
+        nonnegative(errors, &path.child("revisionHistoryLimit"), i64::from(spec.revision_history_limit.unwrap_or(0)));
+        if let Some(deadline) = spec.progress_deadline_seconds {
+            let field = path.child("progressDeadlineSeconds");
+            nonnegative(errors, &field, i64::from(deadline));
+            if deadline <= spec.min_ready_seconds {
+                errors.invalid(&field, deadline, "must be greater than minReadySeconds");
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("selector"), &self.spec.selector, &old.spec.selector);
+    }
+
+    fn validate_status_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("status");
+        let status = &self.status;
+        let counts = [
+            ("replicas", status.replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        counts_within(errors, &path, &counts);
+        if status.collision_count.unwrap_or(0) < old.status.collision_count.unwrap_or(0) {
+            let count = status.collision_count.unwrap_or(0);
+            errors.invalid(&path.child("collisionCount"), count, "cannot be decremented");
+        }
+    }
+}
+
+fn strategy(errors: &mut Errors, path: &Path<'_>, strategy: &DeploymentStrategy) {
+    let field = path.child("rollingUpdate");
+    match (strategy.type_.as_str(), &strategy.rolling_update) {
+        ("Recreate", Some(_)) => {
+            errors.forbidden(&field, "may not be specified when strategy `type` is 'Recreate'");
+        }
+        ("RollingUpdate", Some(update)) => {
+            let none = IntOrString::Int(0);
+            let unavailable = update.max_unavailable.as_ref().unwrap_or(&none);
+            let surge = update.max_surge.as_ref().unwrap_or(&none);
+            count_or_percent(errors, &field.child("maxUnavailable"), unavailable);
+            count_or_percent(errors, &field.child("maxSurge"), surge);
+            if amount(unavailable) == 0 && amount(surge) == 0 {
+                let message = "may not be 0 when `maxSurge` is 0";
+                errors.invalid(&field.child("maxUnavailable"), unavailable.to_value(), message);
+            }
+            at_most_all(errors, &field.child("maxUnavailable"), unavailable);
+        }
+        ("RollingUpdate", None) => errors.required(&field, "this should be defaulted and never be nil"),
+        ("Recreate", None) => {}
+        _ => errors.not_supported(path, strategy.to_value(), &["Recreate", "RollingUpdate"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn selector_template_and_strategy_agree() {
+        refuses(
+            &kind(),
+            &[("spec.template.metadata.labels", r#"{"app":"other"}"#)],
+            &[
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`",
+            ],
+        );
+        refuses(
+            &kind(),
+            &[("spec.strategy", r#"{"rollingUpdate":{"maxSurge":0,"maxUnavailable":0}}"#)],
+            &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"],
+        );
+        refuses(
+            &kind(),
+            &[("spec.template.spec.containers", "[]")],
+            &["spec.template.spec.containers: Required value"],
+        );
+    }
+
+    #[test]
+    fn the_selector_stays() {
+        refuses_update(
+            &kind(),
+            &[("spec.selector.matchLabels", r#"{"app":"x"}"#), ("spec.template.metadata.labels", r#"{"app":"x"}"#)],
+            &["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable"],
+        );
+        refuses_update(&kind(), &[("spec.replicas", "7")], &[]);
     }
 }
 

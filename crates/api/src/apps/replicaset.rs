@@ -1,9 +1,12 @@
 //! ReplicaSet: keeps a number of equal pods running.
 
+use crate::checks::{immutable, label_selector, matches, name, selects_nothing};
 use crate::core::pod::defaults::pod_template_defaults;
+use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Rules, Time};
+use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{joined, number, selector};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -96,5 +99,93 @@ impl Rules for ReplicaSet {
     fn set_defaults(&mut self) {
         pod_template_defaults(&mut self.spec.template);
         self.spec.replicas.get_or_insert(1);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        nonnegative(errors, &path.child("replicas"), i64::from(spec.replicas.unwrap_or(0)));
+        nonnegative(errors, &path.child("minReadySeconds"), i64::from(spec.min_ready_seconds));
+        workload(errors, &path, spec.selector.as_ref(), &spec.template, "deployment", "ReplicaSet");
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("selector"), &self.spec.selector, &old.spec.selector);
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("status");
+        let status = &self.status;
+        let counts = [
+            ("replicas", status.replicas),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        counts_within(errors, &path, &counts);
+    }
+}
+
+/// Checks the selector and the template of a workload whose pods run until they are deleted.
+pub(crate) fn workload(
+    errors: &mut Errors,
+    path: &Path<'_>,
+    selector: Option<&LabelSelector>,
+    template: &PodTemplateSpec,
+    selector_word: &str,
+    kind: &str,
+) {
+    let (field, template_field) = (path.child("selector"), path.child("template"));
+    match selector {
+        None => errors.required(&field, ""),
+        Some(selector) => {
+            label_selector(errors, &field, selector);
+            if selects_nothing(selector) {
+                let message = format!("empty selector is invalid for {selector_word}");
+                errors.invalid(&field, selector.to_value(), message);
+            } else if !matches(selector, &template.metadata.labels) {
+                unselected(errors, &template_field, template);
+            }
+        }
+    }
+    pod_template(errors, &template_field, template);
+    long_running(errors, &template_field, template, kind);
+}
+
+/// Reports a template whose pods its own workload would not find.
+pub(crate) fn unselected(errors: &mut Errors, path: &Path<'_>, template: &PodTemplateSpec) {
+    let metadata = path.child("metadata");
+    let shown = template.metadata.labels.to_value();
+    errors.invalid(&metadata.child("labels"), shown, "`selector` does not match template `labels`");
+}
+
+/// Pods of such a workload are restarted always and have no deadline.
+pub(crate) fn long_running(errors: &mut Errors, path: &Path<'_>, template: &PodTemplateSpec, kind: &str) {
+    let spec = path.child("spec");
+    if !matches!(template.spec.restart_policy.as_str(), "Always" | "") {
+        errors.not_supported(&spec.child("restartPolicy"), template.spec.restart_policy.as_str(), &["Always"]);
+    }
+    if template.spec.active_deadline_seconds.is_some() {
+        let message = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.forbidden(&spec.child("activeDeadlineSeconds"), message);
+    }
+}
+
+/// Counts of a status: none below zero, none above the first, available ones among the ready.
+pub(crate) fn counts_within(errors: &mut Errors, path: &Path<'_>, counts: &[(&str, i32)]) {
+    for (field, count) in counts {
+        nonnegative(errors, &path.child(field), i64::from(*count));
+    }
+    let Some((_, all)) = counts.first() else { return };
+    for (field, count) in counts[1..].iter().filter(|(_, count)| count > all) {
+        errors.invalid(&path.child(field), *count, "cannot be greater than status.replicas");
+    }
+    let of = |wanted: &str| counts.iter().find(|(field, _)| *field == wanted).map(|(_, count)| *count);
+    if let (Some(ready), Some(available)) = (of("readyReplicas"), of("availableReplicas"))
+        && available > ready
+    {
+        errors.invalid(&path.child("availableReplicas"), available, "cannot be greater than readyReplicas");
     }
 }

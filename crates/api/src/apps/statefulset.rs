@@ -1,9 +1,13 @@
 //! StatefulSet: runs pods with stable names and storage.
 
+use crate::apps::replicaset::{counts_within, workload};
+use crate::checks::{amount, at_most_all, count_or_percent, name};
 use crate::core::pod::defaults::pod_template_defaults;
+use crate::core::volumes::{PersistentVolumeClaimVolumeSource, Volume, VolumeSource};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, IntOrString, Kind, Rules, Time, Value};
+use apimachinery::validation::{check, dns_label, nonnegative};
+use apimachinery::{Api, Errors, IntOrString, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{int, joined};
 use crate::core::persistentvolumeclaim::PersistentVolumeClaim;
@@ -173,6 +177,122 @@ impl Rules for StatefulSet {
         }
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_label);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        let management = path.child("podManagementPolicy");
+        match spec.pod_management_policy.as_str() {
+            "" => errors.required(&management, ""),
+            "OrderedReady" | "Parallel" => {}
+            other => errors.invalid(&management, other, "must be 'OrderedReady' or 'Parallel'"),
+        }
+        let strategy = path.child("updateStrategy");
+        let field = strategy.child("rollingUpdate");
+        match (spec.update_strategy.type_.as_str(), &spec.update_strategy.rolling_update) {
+            ("", _) => errors.required(&strategy, ""),
+            ("OnDelete", Some(update)) => {
+                errors.invalid(&field, update.to_value(), "only allowed for updateStrategy 'RollingUpdate'");
+            }
+            ("OnDelete", None) | ("RollingUpdate", None) => {}
+            ("RollingUpdate", Some(update)) => {
+                nonnegative(errors, &field.child("partition"), i64::from(update.partition.unwrap_or(0)));
+                if let Some(unavailable) = &update.max_unavailable {
+                    let field = field.child("maxUnavailable");
+                    count_or_percent(errors, &field, unavailable);
+                    if amount(unavailable) == 0 {
+                        errors.invalid(&field, unavailable.to_value(), "cannot be 0");
+                    }
+                    at_most_all(errors, &field, unavailable);
+                }
+            }
+            _ => {
+                errors.invalid(&strategy, spec.update_strategy.to_value(), "must be 'RollingUpdate' or 'OnDelete'");
+            }
+        }
+        let retention = path.child("persistentVolumeClaimRetentionPolicy");
+        if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
+            for (field, value) in [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)] {
+                if !matches!(value.as_str(), "Delete" | "Retain") {
+                    errors.not_supported(&retention.child(field), value.as_str(), &["Delete", "Retain"]);
+                }
+            }
+        }
+        nonnegative(errors, &path.child("replicas"), i64::from(spec.replicas.unwrap_or(0)));
+        nonnegative(errors, &path.child("minReadySeconds"), i64::from(spec.min_ready_seconds));
+        if let Some(ordinals) = &spec.ordinals {
+            nonnegative(errors, &path.child("ordinals.start"), i64::from(ordinals.start));
+        }
+        if !spec.service_name.is_empty() {
+            check(errors, &path.child("serviceName"), &spec.service_name, dns_label);
+        }
+        let mut template = spec.template.clone();
+        template.spec.subdomain.clear();
+        template.spec.hostname.clear();
+        // Claims become volumes of every pod, so mounts may name them.
+        for claim in &spec.volume_claim_templates {
+            let name = claim.metadata.name.clone();
+            template.spec.volumes.retain(|volume| volume.name != name);
+            let source = PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: false };
+            let volume_source = VolumeSource { persistent_volume_claim: Some(source), ..VolumeSource::default() };
+            template.spec.volumes.push(Volume { name, volume_source });
+        }
+        workload(errors, &path, spec.selector.as_ref(), &template, "statefulset", "StatefulSet");
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let mut munged = self.spec.clone();
+        munged.replicas = old.spec.replicas;
+        munged.template.clone_from(&old.spec.template);
+        munged.update_strategy.clone_from(&old.spec.update_strategy);
+        munged.min_ready_seconds = old.spec.min_ready_seconds;
+        munged.ordinals.clone_from(&old.spec.ordinals);
+        munged.revision_history_limit = old.spec.revision_history_limit;
+        munged.persistent_volume_claim_retention_policy.clone_from(&old.spec.persistent_volume_claim_retention_policy);
+        if munged != old.spec {
+            errors.forbidden(
+                &path,
+                "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+            );
+        }
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("status");
+        let status = &self.status;
+        let counts = [
+            ("replicas", status.replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("currentReplicas", status.current_replicas),
+            ("updatedReplicas", status.updated_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        counts_within(errors, &path, &counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn claims_are_volumes_and_identity_stays() {
+        refuses(
+            &kind(),
+            &[("spec.template.spec.containers.0.volumeMounts", r#"[{"name":"data","mountPath":"/data"}]"#)],
+            &[],
+        );
+        refuses_update(
+            &kind(),
+            &[("spec.serviceName", "\"other\"")],
+            &[
+                "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+            ],
+        );
     }
 }
 

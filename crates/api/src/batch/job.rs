@@ -1,9 +1,13 @@
 //! Job: runs pods until a number of them succeeded.
 
+use crate::apps::replicaset::unselected;
+use crate::checks::{immutable, label_selector, matches, maybe_one_of, name, one_of};
 use crate::core::pod::defaults::pod_template_defaults;
+use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain, nonnegative, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::batch::podgroup::{
     WorkloadPodGroupDisruptionMode, WorkloadPodGroupResourceClaim, WorkloadPodGroupSchedulingConstraints,
@@ -234,6 +238,281 @@ impl Rules for Job {
         let replacement = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
         spec.pod_replacement_policy.get_or_insert_with(|| replacement.into());
         spec.manual_selector.get_or_insert(false);
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        if self.spec.manual_selector != Some(true) {
+            self.generate_selector();
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        match &self.spec.selector {
+            None => errors.required(&path.child("selector"), ""),
+            Some(selector) => {
+                label_selector(errors, &path.child("selector"), selector);
+                if !matches(selector, &self.spec.template.metadata.labels) {
+                    unselected(errors, &path.child("template"), &self.spec.template);
+                }
+            }
+        }
+        job_spec(errors, &path, &self.spec);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let (new, old) = (&self.spec, &old.spec);
+        let indexed = new.completion_mode.as_deref() == Some("Indexed");
+        let completions = path.child("completions");
+        if !indexed {
+            immutable(errors, &completions, &new.completions, &old.completions);
+        } else if new.completions != old.completions
+            && let Some(count) = new.completions
+            && new.parallelism != Some(count)
+        {
+            errors.invalid(&completions, count, "can only be modified in tandem with spec.parallelism");
+        }
+        immutable(errors, &path.child("selector"), &new.selector, &old.selector);
+        let mut template = old.template.clone();
+        let status = &self.status;
+        let dormant = status.active == 0 && status.start_time.is_none();
+        if old.suspend == Some(true) && dormant {
+            // A suspended job that runs nothing may be placed and sized anew.
+            let to = &new.template;
+            template.metadata.labels.clone_from(&to.metadata.labels);
+            template.metadata.annotations.clone_from(&to.metadata.annotations);
+            template.spec.affinity.clone_from(&to.spec.affinity);
+            template.spec.node_selector.clone_from(&to.spec.node_selector);
+            template.spec.tolerations.clone_from(&to.spec.tolerations);
+            template.spec.scheduling_gates.clone_from(&to.spec.scheduling_gates);
+            for (container, to) in template.spec.containers.iter_mut().zip(&to.spec.containers) {
+                container.resources.clone_from(&to.resources);
+            }
+            for (container, to) in template.spec.init_containers.iter_mut().zip(&to.spec.init_containers) {
+                container.resources.clone_from(&to.resources);
+            }
+        }
+        immutable(errors, &path.child("template"), &new.template, &template);
+        immutable(errors, &path.child("completionMode"), &new.completion_mode, &old.completion_mode);
+        immutable(errors, &path.child("podFailurePolicy"), &new.pod_failure_policy, &old.pod_failure_policy);
+        let limits = (&new.backoff_limit_per_index, &old.backoff_limit_per_index);
+        immutable(errors, &path.child("backoffLimitPerIndex"), limits.0, limits.1);
+        immutable(errors, &path.child("managedBy"), &new.managed_by, &old.managed_by);
+        immutable(errors, &path.child("successPolicy"), &new.success_policy, &old.success_policy);
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("status");
+        let status = &self.status;
+        for (field, count) in [
+            ("active", status.active),
+            ("succeeded", status.succeeded),
+            ("failed", status.failed),
+            ("ready", status.ready.unwrap_or(0)),
+            ("terminating", status.terminating.unwrap_or(0)),
+        ] {
+            nonnegative(errors, &path.child(field), i64::from(count));
+        }
+        let holds = |wanted: &str| status.conditions.iter().any(|c| c.type_ == wanted && c.status == "True");
+        if holds("Complete") && holds("Failed") {
+            let message = "cannot set Complete=True and Failed=true conditions";
+            errors.invalid(&path.child("conditions"), status.conditions.to_value(), message);
+        }
+        if status.completion_time.is_some() && !holds("Complete") {
+            let message = "cannot set completionTime when there is no Complete=True condition";
+            let value = status.completion_time.to_value();
+            errors.invalid(&path.child("completionTime"), value, message);
+        }
+    }
+}
+
+impl Job {
+    /// A selector of the job's own uid, and the labels that it finds; the older label names are kept beside the newer.
+    fn generate_selector(&mut self) {
+        let (uid, name) = (self.metadata.uid.clone(), self.metadata.name.clone());
+        let labels = &mut self.spec.template.metadata.labels;
+        for prefix in ["", "batch.kubernetes.io/"] {
+            labels.insert(format!("{prefix}controller-uid"), uid.clone());
+            labels.insert(format!("{prefix}job-name"), name.clone());
+        }
+        let selector = self.spec.selector.get_or_insert_default();
+        selector.match_labels.insert("batch.kubernetes.io/controller-uid".into(), uid);
+    }
+}
+
+/// Checks a job spec, in a Job and in a CronJob's template alike.
+pub(crate) fn job_spec(errors: &mut Errors, path: &Path<'_>, spec: &JobSpec) {
+    for (field, value) in [
+        ("parallelism", spec.parallelism.map(i64::from)),
+        ("completions", spec.completions.map(i64::from)),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+        ("backoffLimit", spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+        ("backoffLimitPerIndex", spec.backoff_limit_per_index.map(i64::from)),
+        ("maxFailedIndexes", spec.max_failed_indexes.map(i64::from)),
+    ] {
+        nonnegative(errors, &path.child(field), value.unwrap_or(0));
+    }
+    if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
+        errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    maybe_one_of(errors, &path.child("completionMode"), spec.completion_mode.as_ref(), &["Indexed", "NonIndexed"]);
+    let indexed = spec.completion_mode.as_deref() == Some("Indexed");
+    if indexed {
+        if spec.completions.is_none() {
+            errors.required(&path.child("completions"), "when completion mode is Indexed");
+        }
+        if let Some(parallelism) = spec.parallelism.filter(|p| *p > 100_000) {
+            let message = "must be less than or equal to 100000 when completion mode is Indexed";
+            errors.invalid(&path.child("parallelism"), parallelism, message);
+        }
+        if let (Some(failed), Some(completions)) = (spec.max_failed_indexes, spec.completions)
+            && failed > completions
+        {
+            errors.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to completions");
+        }
+    } else {
+        let set =
+            [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)];
+        for (field, value) in set {
+            if let Some(value) = value {
+                errors.invalid(&path.child(field), value, "requires indexed completion mode");
+            }
+        }
+        if let Some(policy) = &spec.success_policy {
+            errors.invalid(&path.child("successPolicy"), policy.to_value(), "requires indexed completion mode");
+        }
+    }
+    if let Some(policy) = &spec.pod_failure_policy {
+        failure_policy(errors, &path.child("podFailurePolicy"), policy, spec);
+    }
+    if let Some(policy) = spec.success_policy.as_ref().filter(|_| indexed) {
+        success_policy(errors, &path.child("successPolicy"), policy);
+    }
+    if let Some(policy) = &spec.pod_replacement_policy {
+        let field = path.child("podReplacementPolicy");
+        if !matches!(policy.as_str(), "Failed" | "TerminatingOrFailed") {
+            errors.not_supported(&field, policy.as_str(), &["Failed", "TerminatingOrFailed"]);
+        } else if spec.pod_failure_policy.is_some() && policy != "Failed" {
+            errors.not_supported(&field, policy.as_str(), &["Failed"]);
+        }
+    }
+    let template = path.child("template");
+    pod_template(errors, &template, &spec.template);
+    let pod = template.child("spec");
+    let field = pod.child("restartPolicy");
+    match spec.template.spec.restart_policy.as_str() {
+        "Always" | "" => errors.required(&field, "valid values: \"OnFailure\", \"Never\""),
+        "OnFailure" if spec.pod_failure_policy.is_some() => {
+            let message = "only \"Never\" is supported when podFailurePolicy is specified";
+            errors.invalid(&field, "OnFailure", message);
+        }
+        "OnFailure" | "Never" => {}
+        other => errors.not_supported(&field, other, &["OnFailure", "Never"]),
+    }
+}
+
+fn failure_policy(errors: &mut Errors, path: &Path<'_>, policy: &PodFailurePolicy, spec: &JobSpec) {
+    let rules = path.child("rules");
+    if policy.rules.len() > 20 {
+        errors.too_many(&rules, policy.rules.len(), 20);
+    }
+    for (i, rule) in policy.rules.iter().enumerate() {
+        let path = rules.index(i);
+        let action = path.child("action");
+        match rule.action.as_str() {
+            "" => errors.required(&action, "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"),
+            "FailIndex" if spec.backoff_limit_per_index.is_none() => {
+                errors.invalid(&action, "FailIndex", "requires the backoffLimitPerIndex to be set");
+            }
+            "Count" | "FailIndex" | "FailJob" | "Ignore" => {}
+            other => errors.not_supported(&action, other, &["Count", "FailIndex", "FailJob", "Ignore"]),
+        }
+        if rule.on_exit_codes.is_some() && !rule.on_pod_conditions.is_empty() {
+            errors.invalid(&path, rule.to_value(), "specifying both OnExitCodes and OnPodConditions is not supported");
+        }
+        if rule.on_exit_codes.is_none() && rule.on_pod_conditions.is_empty() {
+            errors.invalid(&path, rule.to_value(), "specifying one of OnExitCodes and OnPodConditions is required");
+        }
+        if let Some(codes) = &rule.on_exit_codes {
+            let path = path.child("onExitCodes");
+            if !matches!(codes.operator.as_str(), "In" | "NotIn") {
+                errors.not_supported(&path.child("operator"), codes.operator.as_str(), &["In", "NotIn"]);
+            }
+            if let Some(name) = &codes.container_name {
+                let pod = &spec.template.spec;
+                if !pod.containers.iter().chain(&pod.init_containers).any(|c| c.name == *name) {
+                    let message = "must be one of the container or initContainer names in the pod template";
+                    errors.invalid(&path.child("containerName"), name.as_str(), message);
+                }
+            }
+            let values = path.child("values");
+            if codes.values.is_empty() {
+                errors.invalid(&values, codes.values.to_value(), "at least one value is required");
+            }
+            for (j, value) in codes.values.iter().enumerate() {
+                if *value == 0 && codes.operator == "In" {
+                    errors.invalid(&values.index(j), 0, "must not be 0 for the In operator");
+                }
+                if codes.values[..j].contains(value) {
+                    errors.duplicate(&values.index(j), *value);
+                }
+            }
+        }
+        for (j, pattern) in rule.on_pod_conditions.iter().enumerate() {
+            let patterns = path.child("onPodConditions");
+            let path = patterns.index(j);
+            check(errors, &path.child("type"), &pattern.type_, qualified_name);
+            one_of(errors, &path.child("status"), &pattern.status, &["False", "True", "Unknown"]);
+        }
+    }
+}
+
+fn success_policy(errors: &mut Errors, path: &Path<'_>, policy: &SuccessPolicy) {
+    let rules = path.child("rules");
+    if policy.rules.is_empty() {
+        errors.required(&rules, "at least one rules must be specified when the successPolicy is specified");
+    }
+    if policy.rules.len() > 20 {
+        errors.too_many(&rules, policy.rules.len(), 20);
+    }
+    for (i, rule) in policy.rules.iter().enumerate() {
+        if rule.succeeded_count.is_none() && rule.succeeded_indexes.is_none() {
+            let message = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.required(&rules.index(i), message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn pods_of_a_job_end() {
+        refuses(
+            &kind(),
+            &[("spec.template.spec.restartPolicy", "\"Always\"")],
+            &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""],
+        );
+        refuses(
+            &kind(),
+            &[("spec.backoffLimitPerIndex", "1")],
+            &["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
+        );
+    }
+
+    #[test]
+    fn completions_stay_and_parallelism_may_change() {
+        refuses_update(&kind(), &[("spec.parallelism", "2")], &[]);
+        refuses_update(
+            &kind(),
+            &[("spec.completions", "3")],
+            &["spec.completions: Invalid value: 3: field is immutable"],
+        );
     }
 }
 

@@ -2,7 +2,8 @@
 
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::core::references::ObjectReference;
 use crate::served::served;
@@ -26,4 +27,12 @@ pub fn kind() -> Kind {
 
 served!(Binding, "", "v1", "bindings", true);
 
-impl Rules for Binding {}
+impl Rules for Binding {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let target = Path::new("target");
+        if !matches!(self.target.kind.as_str(), "" | "Node") {
+            errors.not_supported(&target.child("kind"), self.target.kind.as_str(), &["Node", "<empty>"]);
+        }
+        require(errors, &target.child("name"), &self.target.name, dns_subdomain);
+    }
+}

@@ -1,7 +1,9 @@
 //! Endpoints: lists the addresses behind a service, in the form that predates slices.
 
+use crate::checks::{ip, name, one_of, parse_ip};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_label, dns_subdomain, port_number, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{first_three, int, items, str_of};
 use crate::core::references::ObjectReference;
@@ -77,6 +79,68 @@ impl Rules for Endpoints {
             }
         }
     }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let subsets = Path::new("subsets");
+        for (i, subset) in self.subsets.iter().enumerate() {
+            let path = subsets.index(i);
+            if subset.addresses.is_empty() && subset.not_ready_addresses.is_empty() {
+                errors.required(&path, "must specify `addresses` or `notReadyAddresses`");
+            }
+            for (field, addresses) in
+                [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)]
+            {
+                let path = path.child(field);
+                for (j, address) in addresses.iter().enumerate() {
+                    let path = path.index(j);
+                    endpoint_ip(errors, &path.child("ip"), &address.ip);
+                    if !address.hostname.is_empty() {
+                        check(errors, &path.child("hostname"), &address.hostname, dns_label);
+                    }
+                    if let Some(node) = &address.node_name {
+                        check(errors, &path.child("nodeName"), node, dns_subdomain);
+                    }
+                }
+            }
+            let ports = path.child("ports");
+            for (j, port) in subset.ports.iter().enumerate() {
+                let path = ports.index(j);
+                if port.name.is_empty() {
+                    if subset.ports.len() > 1 {
+                        errors.required(&path.child("name"), "");
+                    }
+                } else {
+                    check(errors, &path.child("name"), &port.name, dns_label);
+                }
+                if let Some(fault) = port_number(i64::from(port.port)) {
+                    errors.invalid(&path.child("port"), port.port, fault);
+                }
+                one_of(errors, &path.child("protocol"), &port.protocol, &["TCP", "UDP", "SCTP"]);
+                if let Some(protocol) = &port.app_protocol {
+                    check(errors, &path.child("appProtocol"), protocol, qualified_name);
+                }
+            }
+        }
+    }
+}
+
+/// An address that traffic can be sent to.
+pub(crate) fn endpoint_ip(errors: &mut Errors, path: &Path<'_>, value: &str) {
+    ip(errors, path, value);
+    let Some(address) = parse_ip(value) else { return };
+    let (link_local, link_multicast) = match address {
+        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        std::net::IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let message = match () {
+        _ if address.is_unspecified() => format!("may not be unspecified ({value})"),
+        _ if address.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)".into(),
+        _ if link_local => "may not be in the link-local range (169.254.0.0/16, fe80::/10)".into(),
+        _ if link_multicast => "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into(),
+        _ => return,
+    };
+    errors.invalid(path, value, message);
 }
 
 fn endpoints_cell(object: &Value, _now: i64) -> Value {

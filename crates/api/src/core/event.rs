@@ -1,7 +1,8 @@
 //! Event: says that something happened to an object.
 
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, MicroTime, Rules, Time, Value};
+use apimachinery::validation::{check, dns_label};
+use apimachinery::{Api, Errors, Kind, MicroTime, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{int, since, str_of, text};
 use crate::core::references::ObjectReference;
@@ -98,7 +99,23 @@ pub fn kind() -> Kind {
 
 served!(Event, "", "v1", "events", true);
 
-impl Rules for Event {}
+impl Rules for Event {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let object = &self.involved_object;
+        let path = Path::new("involvedObject");
+        let namespace = if object.namespace.is_empty() { "default" } else { &object.namespace };
+        let own = &self.metadata.namespace;
+        if namespace != own && !(object.namespace.is_empty() && own == "kube-system") {
+            errors.invalid(&path.child("namespace"), object.namespace.as_str(), "does not match event.namespace");
+        }
+        if !self.metadata.namespace.is_empty() {
+            check(errors, &Path::new("namespace"), &self.metadata.namespace, dns_label);
+        }
+        if self.metadata.name.is_empty() {
+            errors.required(&Path::new("metadata").child("name"), "name or generateName is required");
+        }
+    }
+}
 
 fn last_seen_cell(object: &Value, now: i64) -> Value {
     let series = str_of(object, &["series", "lastObservedTime"]);

@@ -1,8 +1,10 @@
 //! Namespace: separates names, quotas and permissions.
 
+use crate::checks::name;
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time};
+use apimachinery::validation::{check, dns_label, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::text;
 use crate::served::served;
@@ -73,5 +75,62 @@ impl Rules for Namespace {
         if self.status.phase.is_empty() {
             self.status.phase = "Active".into();
         }
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.status = NamespaceStatus { phase: "Active".into(), ..NamespaceStatus::default() };
+        let finalizer = "kubernetes".to_string();
+        if !self.spec.finalizers.contains(&finalizer) {
+            self.spec.finalizers.push(finalizer);
+        }
+        self.metadata.labels.insert("kubernetes.io/metadata.name".into(), self.metadata.name.clone());
+    }
+
+    fn prepare_update(&mut self, old: &Self, cx: &RulesCx<'_>) {
+        if cx.subresource != "finalize" {
+            self.spec.finalizers.clone_from(&old.spec.finalizers);
+        }
+        self.metadata.labels.insert("kubernetes.io/metadata.name".into(), self.metadata.name.clone());
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_label);
+        let spec = Path::new("spec");
+        let path = spec.child("finalizers");
+        for finalizer in &self.spec.finalizers {
+            check(errors, &path, finalizer, qualified_name);
+            if !finalizer.contains('/') && finalizer != "kubernetes" {
+                errors.invalid(
+                    &path,
+                    finalizer.as_str(),
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                );
+            }
+        }
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let status = Path::new("status");
+        let (wanted, message) = match self.metadata.deletion_timestamp {
+            None => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+            Some(_) => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        };
+        if self.status.phase != wanted {
+            errors.invalid(&status.child("Phase"), self.status.phase.as_str(), message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::refuses;
+
+    #[test]
+    fn names_are_labels() {
+        refuses(
+            &super::kind(),
+            &[("metadata.name", "\"a.b\"")],
+            &["metadata.name: Invalid value: \"a.b\": must not contain dots"],
+        );
     }
 }

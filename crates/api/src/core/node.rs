@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{cidr, name, one_of};
+use crate::core::pod::validate_volumes::capacity;
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Quantity, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain, label_value, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, str_of, text, text_or};
 use crate::core::nodeselector::Taint;
@@ -273,6 +276,69 @@ impl Rules for Node {
     fn set_defaults(&mut self) {
         if self.status.allocatable.is_empty() {
             self.status.allocatable = self.status.capacity.clone();
+        }
+    }
+
+    fn validate(&self, cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let (metadata, spec) = (Path::new("metadata"), Path::new("spec"));
+        taints(errors, &metadata.child("taints"), &self.spec.taints);
+        let ranges = spec.child("podCIDRs");
+        for (i, range) in self.spec.pod_cidrs.iter().enumerate() {
+            cidr(errors, &ranges.index(i), range);
+        }
+        let six = self.spec.pod_cidrs.iter().filter(|range| range.contains(':')).count();
+        if self.spec.pod_cidrs.len() > 2 || (self.spec.pod_cidrs.len() == 2 && six != 1) {
+            let shown: Vec<Value> = self.spec.pod_cidrs.iter().map(|c| c.as_str().into()).collect();
+            errors.invalid(&ranges, shown, "may specify no more than one CIDR for each IP family");
+        }
+        self.status_rules(cx, errors);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        if !old.spec.pod_cidrs.is_empty() && old.spec.pod_cidrs != self.spec.pod_cidrs {
+            let message = "node updates may not change podCIDR except from \"\" to valid";
+            errors.forbidden(&spec.child("podCIDRs"), message);
+        }
+        if !old.spec.provider_id.is_empty() && old.spec.provider_id != self.spec.provider_id {
+            let word = if self.spec.provider_id.is_empty() { "cleared" } else { "modified" };
+            errors.invalid(&spec.child("providerID"), Value::Null, format!("field cannot be {word} once set"));
+        }
+    }
+
+    fn validate_status_update(&self, _old: &Self, cx: &RulesCx<'_>, errors: &mut Errors) {
+        self.status_rules(cx, errors);
+    }
+}
+
+impl Node {
+    fn status_rules(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let status = Path::new("status");
+        for (field, resources) in [("capacity", &self.status.capacity), ("allocatable", &self.status.allocatable)] {
+            capacity(errors, &status.child(field), resources);
+        }
+        let addresses = status.child("addresses");
+        for (i, address) in self.status.addresses.iter().enumerate() {
+            if self.status.addresses[..i].contains(address) {
+                errors.duplicate(&addresses.index(i), apimachinery::Api::to_value(address));
+            }
+        }
+    }
+}
+
+/// Checks the taints of a node.
+pub(crate) fn taints(errors: &mut Errors, path: &Path<'_>, taints: &[Taint]) {
+    for (i, taint) in taints.iter().enumerate() {
+        let path = path.index(i);
+        check(errors, &path.child("key"), &taint.key, qualified_name);
+        let faults = label_value(&taint.value);
+        if !faults.is_empty() {
+            errors.invalid(&path.child("value"), taint.value.as_str(), faults.join(";"));
+        }
+        one_of(errors, &path.child("effect"), &taint.effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        if taints[..i].iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
+            errors.duplicate(&path, apimachinery::Api::to_value(taint));
         }
     }
 }

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, maybe_one_of, name, no_backsteps};
+use crate::core::persistentvolumeclaim::access_mode_rules;
+use crate::core::pod::validate::node_selector;
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Quantity, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, scalar_or, str_of, text, text_or};
 use crate::core::nodeselector::NodeSelector;
@@ -351,6 +356,147 @@ impl Rules for PersistentVolume {
         spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
         if let Some(path) = &mut spec.persistent_volume_source.host_path {
             path.type_.get_or_insert_default();
+        }
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.status = PersistentVolumeStatus { phase: "Pending".into(), ..PersistentVolumeStatus::default() };
+    }
+
+    fn prepare_update(&mut self, old: &Self, cx: &RulesCx<'_>) {
+        if cx.subresource == "status" && self.status.phase != old.status.phase {
+            self.status.last_phase_transition_time = Some(Time(cx.now.0));
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        access_mode_rules(errors, &path.child("accessModes"), &spec.access_modes, "");
+        let capacity = path.child("capacity");
+        match spec.capacity.get("storage") {
+            _ if spec.capacity.is_empty() => errors.required(&capacity, ""),
+            None => errors.not_supported(&capacity, apimachinery::Api::to_value(&spec.capacity), &["storage"]),
+            Some(size) if size.is_negative() || size.is_zero_amount() => {
+                errors.invalid(&capacity.key("storage"), size.to_string(), "must be greater than zero");
+            }
+            Some(_) => {}
+        }
+        let policies = ["Delete", "Recycle", "Retain"];
+        let policy = &spec.persistent_volume_reclaim_policy;
+        if !policies.contains(&policy.as_str()) {
+            errors.not_supported(&path.child("persistentVolumeReclaimPolicy"), policy.as_str(), &policies);
+        }
+        if let Some(required) = spec.node_affinity.as_ref().and_then(|a| a.required.as_ref()) {
+            let affinity = path.child("nodeAffinity");
+            node_selector(errors, &affinity.child("required"), required);
+        }
+        source(errors, &path, spec);
+        if !spec.storage_class_name.is_empty() {
+            check(errors, &path.child("storageClassName"), &spec.storage_class_name, dns_subdomain);
+        }
+        maybe_one_of(errors, &path.child("volumeMode"), spec.volume_mode.as_ref(), &["Block", "Filesystem"]);
+        if let Some(class) = &spec.volume_attributes_class_name {
+            let field = path.child("volumeAttributesClassName");
+            if class.is_empty() {
+                errors.required(&field, "an empty string is disallowed");
+            } else {
+                check(errors, &field, class, dns_subdomain);
+            }
+            if spec.persistent_volume_source.csi.is_none() {
+                errors.required(&path.child("csi"), "has to be specified when using volumeAttributesClassName");
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        let mut new_source = self.spec.persistent_volume_source.clone();
+        let old_source = &old.spec.persistent_volume_source;
+        if let (Some(new), Some(old)) = (&mut new_source.csi, &old_source.csi)
+            && old.controller_expand_secret_ref.is_none()
+        {
+            new.controller_expand_secret_ref = None;
+        }
+        if new_source != *old_source {
+            let message = "spec.persistentvolumesource is immutable after creation";
+            errors.forbidden(&spec.child("persistentvolumesource"), message);
+        }
+        immutable(errors, &Path::new("volumeMode"), &self.spec.volume_mode, &old.spec.volume_mode);
+        if old.spec.node_affinity.is_some() && self.spec.node_affinity != old.spec.node_affinity {
+            immutable(errors, &Path::new("nodeAffinity"), &self.spec.node_affinity, &old.spec.node_affinity);
+        }
+        if old.spec.volume_attributes_class_name.is_some() && self.spec.volume_attributes_class_name.is_none() {
+            let message = "update from non-nil value to nil is forbidden";
+            errors.forbidden(&spec.child("volumeAttributesClassName"), message);
+        }
+    }
+}
+
+/// Exactly one source, sound where drivers of ours read it.
+fn source(errors: &mut Errors, path: &Path<'_>, spec: &PersistentVolumeSpec) {
+    let source = &spec.persistent_volume_source;
+    let set = [
+        ("hostPath", source.host_path.is_some()),
+        ("gcePersistentDisk", source.gce_persistent_disk.is_some()),
+        ("awsElasticBlockStore", source.aws_elastic_block_store.is_some()),
+        ("glusterfs", source.glusterfs.is_some()),
+        ("flocker", source.flocker.is_some()),
+        ("nfs", source.nfs.is_some()),
+        ("rbd", source.rbd.is_some()),
+        ("quobyte", source.quobyte.is_some()),
+        ("cephFS", source.cephfs.is_some()),
+        ("iscsi", source.iscsi.is_some()),
+        ("cinder", source.cinder.is_some()),
+        ("fc", source.fc.is_some()),
+        ("flexVolume", source.flex_volume.is_some()),
+        ("azureFile", source.azure_file.is_some()),
+        ("vsphereVolume", source.vsphere_volume.is_some()),
+        ("photonPersistentDisk", source.photon_persistent_disk.is_some()),
+        ("portworxVolume", source.portworx_volume.is_some()),
+        ("azureDisk", source.azure_disk.is_some()),
+        ("scaleIO", source.scale_io.is_some()),
+        ("local", source.local.is_some()),
+        ("storageos", source.storageos.is_some()),
+        ("csi", source.csi.is_some()),
+    ];
+    let mut present = set.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
+    if present.next().is_none() {
+        errors.required(path, "must specify a volume type");
+    }
+    for field in present {
+        errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
+    }
+    if let Some(host) = &source.host_path {
+        let field = path.child("hostPath");
+        let path_field = field.child("path");
+        if host.path.is_empty() {
+            errors.required(&path_field, "");
+        } else {
+            no_backsteps(errors, &path_field, &host.path);
+        }
+        if host.path.trim_end_matches('/').is_empty() && spec.persistent_volume_reclaim_policy == "Recycle" {
+            let message = "may not be 'recycle' for a hostPath mount of '/'";
+            errors.forbidden(&path.child("persistentVolumeReclaimPolicy"), message);
+        }
+    }
+    if let Some(local) = &source.local {
+        let field = path.child("local");
+        if local.path.is_empty() {
+            errors.required(&field.child("path"), "");
+        } else {
+            no_backsteps(errors, &field.child("path"), &local.path);
+        }
+        if spec.node_affinity.is_none() {
+            errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
+        }
+    }
+    if let Some(csi) = &source.csi {
+        let field = path.child("csi");
+        driver_name(errors, &field.child("driver"), &csi.driver);
+        if csi.volume_handle.is_empty() {
+            errors.required(&field.child("volumeHandle"), "");
         }
     }
 }

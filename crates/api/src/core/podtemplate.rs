@@ -1,9 +1,12 @@
 //! PodTemplate: stores a pod template.
 
+use crate::checks::name;
 use crate::core::pod::defaults::pod_template_defaults;
+use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::cells::{joined, labels};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -37,5 +40,10 @@ served!(PodTemplate, "", "v1", "podtemplates", true);
 impl Rules for PodTemplate {
     fn set_defaults(&mut self) {
         pod_template_defaults(&mut self.template);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        pod_template(errors, &Path::new("template"), &self.template);
     }
 }

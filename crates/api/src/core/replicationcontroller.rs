@@ -3,9 +3,13 @@
 use crate::core::pod::defaults::pod_template_defaults;
 use std::collections::BTreeMap;
 
+use crate::apps::replicaset::{long_running, unselected};
+use crate::checks::name;
+use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time};
+use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{joined, labels, number};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -105,5 +109,26 @@ impl Rules for ReplicationController {
         if self.metadata.labels.is_empty() {
             self.metadata.labels = labels.clone();
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        nonnegative(errors, &path.child("minReadySeconds"), i64::from(self.spec.min_ready_seconds));
+        nonnegative(errors, &path.child("replicas"), i64::from(self.spec.replicas.unwrap_or(0)));
+        if self.spec.selector.is_empty() {
+            errors.required(&path.child("selector"), "");
+        }
+        let field = path.child("template");
+        let Some(template) = &self.spec.template else {
+            errors.required(&field, "");
+            return;
+        };
+        let selected = self.spec.selector.iter().all(|(k, v)| template.metadata.labels.get(k) == Some(v));
+        if !selected {
+            unselected(errors, &field, template);
+        }
+        pod_template(errors, &field, template);
+        long_running(errors, &field, template, "ReplicationController");
     }
 }

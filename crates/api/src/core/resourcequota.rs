@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
+use crate::quantities::resource_value;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Quantity, Rules, Value};
+use apimachinery::validation::{check, dns_subdomain, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Value};
 
 use crate::served::served;
 
@@ -81,7 +84,98 @@ pub fn kind() -> Kind {
 
 served!(ResourceQuota, "", "v1", "resourcequotas", true);
 
-impl Rules for ResourceQuota {}
+impl Rules for ResourceQuota {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let hard = spec.child("hard");
+        for (resource, quantity) in &self.spec.hard {
+            let path = hard.key(resource);
+            check(errors, &path, resource, qualified_name);
+            if !resource.contains('/') && !is_quota_resource(resource) {
+                errors.invalid(&path, resource.as_str(), "must be a standard resource for quota");
+            }
+            resource_value(errors, &path, resource, quantity);
+        }
+        let scopes = spec.child("scopes");
+        for scope in self.spec.scopes.iter().filter(|scope| !SCOPES.contains(&scope.as_str())) {
+            errors.invalid(&scopes, scope.as_str(), "unsupported scope");
+        }
+        for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
+            let has = |wanted: &str| self.spec.scopes.iter().any(|scope| scope == wanted);
+            if has(one) && has(other) {
+                let shown: Vec<Value> = self.spec.scopes.iter().map(|s| s.as_str().into()).collect();
+                errors.invalid(&scopes, shown, "conflicting scopes");
+            }
+        }
+        let selector = spec.child("scopeSelector");
+        let list = selector.child("matchExpressions");
+        let expressions = self.spec.scope_selector.iter().flat_map(|s| &s.match_expressions);
+        for (i, expression) in expressions.enumerate() {
+            let path = list.index(i);
+            if !SCOPES.contains(&expression.scope_name.as_str()) {
+                errors.invalid(&path.child("scopeName"), expression.scope_name.as_str(), "unsupported scope");
+            }
+            let values = path.child("values");
+            match expression.operator.as_str() {
+                "In" | "NotIn" if expression.values.is_empty() => {
+                    errors.required(
+                        &values,
+                        "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                    );
+                }
+                "Exists" | "DoesNotExist" if !expression.values.is_empty() => {
+                    errors.invalid(
+                        &values,
+                        Value::List(expression.values.iter().map(|v| v.as_str().into()).collect()),
+                        "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+                    );
+                }
+                "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+                other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("scopes"), &self.spec.scopes, &old.spec.scopes);
+    }
+}
+
+const SCOPES: [&str; 7] = [
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+
+/// Whether a name without a slash is one that quota can count.
+fn is_quota_resource(resource: &str) -> bool {
+    const COMPUTE: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "storage"];
+    const COUNTED: [&str; 11] = [
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "services.nodeports",
+    ];
+    let plain = resource.strip_prefix("requests.").unwrap_or(resource);
+    COMPUTE.contains(&plain)
+        || COUNTED.contains(&resource)
+        || resource == "services.loadbalancers"
+        || plain.starts_with("hugepages-")
+        || resource.starts_with("count/")
+}
 
 fn usage(object: &Value, limits: bool) -> Value {
     let Some(hard) = object.at(&["status", "hard"]).and_then(Value::as_map) else { return "".into() };

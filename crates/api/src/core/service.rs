@@ -1,10 +1,14 @@
 //! Service: gives a set of pods one name and address.
 
+mod validate;
+
 use std::collections::BTreeMap;
 
+use crate::checks::name;
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::{Condition, ObjectMeta};
-use apimachinery::{Api, IntOrString, Kind, Rules, Value};
+use apimachinery::validation::dns_label;
+use apimachinery::{Api, Errors, IntOrString, Kind, Rules, RulesCx, Value};
 
 use crate::cells::{int, items, labels, str_of, strings, text};
 use crate::served::served;
@@ -204,6 +208,27 @@ impl Rules for Service {
                 point.ip_mode.get_or_insert_with(|| "VIP".into());
             }
         }
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.normalize(None);
+    }
+
+    fn prepare_update(&mut self, old: &Self, _cx: &RulesCx<'_>) {
+        self.normalize(Some(old));
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_label);
+        validate::service(errors, self);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        validate::service_update(errors, self, old);
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        validate::load_balancer_status(errors, self);
     }
 }
 

@@ -1,8 +1,10 @@
 //! ServiceAccount: is an identity for processes in pods.
 
+use crate::checks::name;
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Rules, RulesCx};
 
 use crate::core::references::{LocalObjectReference, ObjectReference};
 use crate::served::served;
@@ -31,4 +33,8 @@ pub fn kind() -> Kind {
 
 served!(ServiceAccount, "", "v1", "serviceaccounts", true);
 
-impl Rules for ServiceAccount {}
+impl Rules for ServiceAccount {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+    }
+}
