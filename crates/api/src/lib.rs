@@ -31,6 +31,7 @@ pub mod flowcontrol;
 pub mod networking;
 pub mod node;
 pub mod policy;
+pub mod quota;
 pub mod rbac;
 pub mod resource;
 pub mod scheduling;

@@ -25,7 +25,7 @@ const NAME_TRIES: usize = 8;
 const UPDATE_TRIES: usize = 32;
 
 /// How often a create is admitted anew when what admission reserved was taken meanwhile.
-const RESERVATION_TRIES: usize = 16;
+const RESERVATION_TRIES: usize = 64;
 /// Why a create failed whose object is not there yet.
 const TAKEN: &str = "a reservation was taken; please try again";
 
@@ -70,7 +70,10 @@ impl Engine {
             let mut tree = asked.clone();
             match self.create_admitted(cx, target, &mut tree, options).await {
                 // Someone else took the address or the quota that admission chose: it chooses again.
-                Err(status) if is_taken(&status) && tries < RESERVATION_TRIES => {}
+                Err(status) if is_taken(&status) && tries < RESERVATION_TRIES => {
+                    // Many creates at once book on the same quota: those that lose step back a little.
+                    tokio::time::sleep(std::time::Duration::from_millis(tries.min(20) as u64)).await;
+                }
                 result => return result,
             }
         }

@@ -4,9 +4,12 @@
 //! the same order. A plugin is one file: a name, which writes it cares for, and its steps.
 
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod pod;
 mod priority;
+mod rbac_escalation;
+mod resource_quota;
 pub(crate) mod service;
 mod service_account;
 mod world;
@@ -41,9 +44,12 @@ pub(crate) enum Step {
 /// Every plugin, in order.
 const PLUGINS: &[&Plugin] = &[
     &namespace_lifecycle::PLUGIN,
+    &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
+    &resource_quota::PLUGIN,
+    &rbac_escalation::PLUGIN,
     &service::PLUGIN,
 ];
 
