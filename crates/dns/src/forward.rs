@@ -53,18 +53,8 @@ impl Forwarder {
     /// The resolvers that a `resolv.conf` names, without those in `own` (asking ourselves would never end).
     pub fn from_resolv_conf(text: &str, own: &[IpAddr]) -> Self {
         const PORT: u16 = 53;
-        let servers = text
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace();
-                (words.next() == Some("nameserver")).then(|| words.next())?
-            })
-            // A zone of a link-local address is kept as a number only.
-            .filter_map(|word| word.split('%').next()?.parse::<IpAddr>().ok())
-            .filter(|ip| !own.contains(ip))
-            .map(|ip| SocketAddr::new(ip, PORT))
-            .take(8)
-            .collect();
+        let named = transport::resolve::Config::parse(text).servers;
+        let servers = named.into_iter().filter(|ip| !own.contains(ip)).map(|ip| SocketAddr::new(ip, PORT)).collect();
         Self::new(servers)
     }
 

@@ -10,12 +10,15 @@
 
 pub mod answer;
 pub mod forward;
+pub mod objects;
 pub mod records;
+pub mod run;
 pub mod server;
 
 pub use answer::{Answer, answer};
 pub use forward::Forwarder;
 pub use records::{EndpointAddress, Records, Service, ServicePort};
+pub use run::{DnsConfig, Publication, publish, run};
 pub use server::{Server, ServerConfig};
 
 /// Why the server failed.

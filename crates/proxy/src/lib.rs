@@ -2,7 +2,7 @@
 //!
 //! Services, endpoints and the node are reduced to the small values of [`model`]; [`plan`] turns them into the ruleset
 //! they ask for, a pure function; [`ruleset`] compares that with what is in the kernel and makes one batch of the
-//! difference. [`run`](run::run) wires it to the cluster.
+//! difference. [`run`](run()) wires it to the cluster.
 //!
 //! This crate must not know how objects are stored or served: it listens through `client`.
 //!
@@ -11,13 +11,16 @@
 pub mod apply;
 pub mod health;
 pub mod model;
+pub mod objects;
 pub mod plan;
 pub mod ruleset;
+pub mod run;
 pub mod select;
 
 pub use apply::Applier;
 pub use model::{Endpoint, Node, Protocol, ServicePort, ServicePortName};
 pub use plan::{Plan, plan};
+pub use run::{ProxyConfig, run};
 
 /// Why the proxy failed.
 #[derive(Debug, thiserror::Error)]
