@@ -32,6 +32,7 @@ pub async fn run(client: Client, config: DnsConfig) -> Result<()> {
     own.extend(config.listen.iter().map(SocketAddr::ip));
     let text = tokio::fs::read_to_string(&config.resolv_conf).await.unwrap_or_default();
     let forwarder = Forwarder::from_resolv_conf(&text, &own);
+    tracing::info!(listen = ?config.listen, resolvers = ?forwarder.servers(), "answering cluster names");
     // Opened before the first wait: a port in use is told at once.
     let server = Server::bind(&ServerConfig { listen: config.listen.clone() }, records.clone(), forwarder).await?;
 
@@ -40,12 +41,8 @@ pub async fn run(client: Client, config: DnsConfig) -> Result<()> {
         Informer::start(&client, gvr("", "v1", "namespaces"), Scope::default(), |_| Some(()));
     let services: Informer<Service> =
         Informer::start(&client, gvr("", "v1", "services"), Scope::default(), |tree| Some(objects::service(tree)));
-    let slices: Informer<(SmolStr, Vec<EndpointAddress>)> = Informer::start(
-        &client,
-        gvr("discovery.k8s.io", "v1", "endpointslices"),
-        Scope::default(),
-        objects::slice,
-    );
+    let slices: Informer<(SmolStr, Vec<EndpointAddress>)> =
+        Informer::start(&client, gvr("discovery.k8s.io", "v1", "endpointslices"), Scope::default(), objects::slice);
     let target = records.clone();
     namespaces.on_change(move |change| {
         let mut records = target.write().unwrap_or_else(PoisonError::into_inner);
@@ -116,20 +113,19 @@ fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
     Value::Map(map)
 }
 
-fn metadata(name: &str) -> Value {
-    let labels = map([
-        ("k8s-app", NAME.into()),
-        ("kubernetes.io/name", "CoreDNS".into()),
-        ("kubernetes.io/service-name", NAME.into()),
-        ("endpointslice.kubernetes.io/managed-by", "skiff-dns".into()),
-    ]);
+fn metadata(name: &str, labels: Value) -> Value {
     map([("name", name.into()), ("namespace", NAMESPACE.into()), ("labels", labels)])
 }
 
 fn service_tree(publication: &Publication) -> Value {
     let ips: Vec<Value> = publication.service_ips.iter().map(|ip| Value::from(ip.to_string())).collect();
     let port = |name: &str, protocol: &str| {
-        map([("name", name.into()), ("port", 53.into()), ("protocol", protocol.into()), ("targetPort", i32::from(publication.port).into())])
+        map([
+            ("name", name.into()),
+            ("port", 53.into()),
+            ("protocol", protocol.into()),
+            ("targetPort", i32::from(publication.port).into()),
+        ])
     };
     let policy = if ips.len() > 1 { "RequireDualStack" } else { "SingleStack" };
     let spec = map([
@@ -138,7 +134,10 @@ fn service_tree(publication: &Publication) -> Value {
         ("ipFamilyPolicy", policy.into()),
         ("ports", vec![port("dns", "UDP"), port("dns-tcp", "TCP")].into()),
     ]);
-    map([("apiVersion", "v1".into()), ("kind", "Service".into()), ("metadata", metadata(NAME)), ("spec", spec)])
+    // The name by which people and suites look for the cluster's name server.
+    let labels = map([("k8s-app", NAME.into()), ("kubernetes.io/name", "CoreDNS".into())]);
+    let metadata = metadata(NAME, labels);
+    map([("apiVersion", "v1".into()), ("kind", "Service".into()), ("metadata", metadata), ("spec", spec)])
 }
 
 fn slice_tree(publication: &Publication, name: &str, v6: bool, ips: Vec<Value>) -> Value {
@@ -148,10 +147,14 @@ fn slice_tree(publication: &Publication, name: &str, v6: bool, ips: Vec<Value>) 
     let conditions = map([("ready", true.into()), ("serving", true.into()), ("terminating", false.into())]);
     let endpoint =
         map([("addresses", ips.into()), ("conditions", conditions), ("nodeName", publication.node.as_str().into())]);
+    let labels = map([
+        ("kubernetes.io/service-name", NAME.into()),
+        ("endpointslice.kubernetes.io/managed-by", "skiff-dns".into()),
+    ]);
     map([
         ("apiVersion", "discovery.k8s.io/v1".into()),
         ("kind", "EndpointSlice".into()),
-        ("metadata", metadata(name)),
+        ("metadata", metadata(name, labels)),
         ("addressType", if v6 { "IPv6" } else { "IPv4" }.into()),
         ("endpoints", vec![endpoint].into()),
         ("ports", vec![port("dns", "UDP"), port("dns-tcp", "TCP")].into()),
@@ -159,7 +162,12 @@ fn slice_tree(publication: &Publication, name: &str, v6: bool, ips: Vec<Value>) 
 }
 
 /// Creates an object, or merges it into the one that is there.
-async fn put(client: &Client, resource: GroupVersionResource, name: &str, tree: Value) -> std::result::Result<(), Status> {
+async fn put(
+    client: &Client,
+    resource: GroupVersionResource,
+    name: &str,
+    tree: Value,
+) -> std::result::Result<(), Status> {
     let request = |verb, name: &str, body| Request {
         verb,
         resource: resource.clone(),

@@ -111,7 +111,8 @@ pub fn service(tree: &Value) -> Option<ServiceView> {
         .filter_map(|value| value.as_str()?.parse().ok())
         .collect();
     if source_ranges.is_empty() {
-        let annotation = text(tree, &["metadata", "annotations", "service.beta.kubernetes.io/load-balancer-source-ranges"]);
+        let annotation =
+            text(tree, &["metadata", "annotations", "service.beta.kubernetes.io/load-balancer-source-ranges"]);
         source_ranges.extend(annotation.split(',').filter_map(|range| range.parse::<Prefix>().ok()));
     }
     let affinity = (text(tree, &["spec", "sessionAffinity"]) == "ClientIP").then(|| {
@@ -207,7 +208,8 @@ pub fn assemble(services: &[(Key, Arc<ServiceView>)], slices: &[(Key, Arc<SliceV
             port.internal_local = service.internal_local;
             port.health_check_port = service.health_check_port;
             for slice in slices.into_iter().flatten() {
-                let numbers = slice.ports.iter().filter(|(name, protocol, _)| *name == view.name && *protocol == view.protocol);
+                let numbers =
+                    slice.ports.iter().filter(|(name, protocol, _)| *name == view.name && *protocol == view.protocol);
                 for (_, _, number) in numbers {
                     port.endpoints.extend(slice.endpoints.iter().map(|e| Endpoint { port: *number, ..e.clone() }));
                 }
@@ -248,11 +250,17 @@ mod tests {
         let ports = assemble(&services, &slices);
         let [dns, http] = ports.as_slice() else { panic!("{ports:?}") };
         assert_eq!((dns.protocol, dns.port, dns.endpoints[0].port, dns.node_port), (Protocol::Udp, 53, 5353, None));
-        assert_eq!((http.node_port, http.endpoints[0].port, http.affinity), (Some(30080), 8080, Some(Duration::from_secs(10_800))));
+        assert_eq!(
+            (http.node_port, http.endpoints[0].port, http.affinity),
+            (Some(30080), 8080, Some(Duration::from_secs(10_800)))
+        );
         assert_eq!(http.load_balancer_ips, ["203.0.113.1".parse::<IpAddr>().unwrap()]);
         assert_eq!((http.health_check_port, http.external_local, http.source_ranges.len()), (Some(31000), true, 1));
         assert_eq!((http.endpoints[0].ready, http.endpoints[0].zone_hints.len()), (true, 1));
-        assert_eq!((http.endpoints[1].ready, http.endpoints[1].serving, http.endpoints[1].terminating), (false, true, true));
+        assert_eq!(
+            (http.endpoints[1].ready, http.endpoints[1].serving, http.endpoints[1].terminating),
+            (false, true, true)
+        );
     }
 
     #[test]
