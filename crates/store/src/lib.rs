@@ -1,1 +1,39 @@
 //! Crash-safe multi-version key-value store with watch, leases and compaction: keys and bytes only.
+//!
+//! ```text
+//! contract ── what a store promises (trait Store): etcd v3's words and rules
+//! local ── the embedded store: Config, open, memory
+//!   writer ── one thread: collects transactions, evaluates (txn), logs and syncs (medium), publishes, answers
+//!   index ── every key's versions; hub ── watchers and the ring of recent events; lease ── who lives how long
+//!   medium ── nothing (memory) or RocksDB (disk); record ── how a version lies in the log
+//! ```
+//!
+//! Laws: no answer and no event leaves before the sync that covers it; readers see published state only; a revision
+//! is never given twice; after a failed sync nothing more is acknowledged until the store is opened again.
+//! The crate knows no object, kind or format above bytes. Start reading at `contract`, then `writer`.
+
+mod clock;
+mod contract;
+mod error;
+mod failpoint;
+mod hub;
+mod index;
+mod lease;
+mod local;
+mod medium;
+mod record;
+mod txn;
+mod writer;
+
+#[cfg(feature = "rocksdb")]
+mod disk;
+
+pub use clock::{Clock, ManualClock, MonotonicClock};
+pub use contract::{
+    BoxFuture, Compare, CompareOp, CompareTarget, Event, EventKind, Grant, KeyRange, KeyValue, LeaseStatus, Op,
+    OpResponse, Put, RangeRequest, RangeResponse, Stats, Store, Txn, TxnResponse, Verified, WatchBatch, WatchRequest,
+    prefix_end,
+};
+pub use error::Error;
+pub use hub::Watch;
+pub use local::{Config, LocalStore, SyncObserver};
