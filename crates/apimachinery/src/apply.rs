@@ -210,6 +210,10 @@ fn managed_fields(object: &Value) -> Option<&Value> {
 /// Sets or removes `metadata.managedFields` and returns what was there.
 fn set_managed_fields(object: &mut Value, fields: Option<Value>) -> Option<Value> {
     let map = object.as_map_mut()?;
+    // Pruning leaves null where all members of a map went.
+    if let Some(metadata) = map.get_mut("metadata").filter(|m| m.is_null()) {
+        *metadata = Value::Map(Map::new());
+    }
     match fields {
         Some(fields) => {
             map.get_or_insert_with("metadata", || Value::Map(Map::new())).as_map_mut()?.insert("managedFields", fields)
@@ -369,8 +373,10 @@ fn check_type(config: &Value, cx: &ManagerCx<'_>) -> Result<(), Error> {
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
     let name = |key| config.str_at(&["metadata", key]).unwrap_or_default();
+    // The core group is an empty word before the slash.
+    let slash = if cx.api_version.contains('/') { "" } else { "/" };
     Err(Error::Mistyped(format!(
-        "failed to create typed patch object ({}/{}; {}, Kind={}): {why}",
+        "failed to create typed patch object ({}/{}; {slash}{}, Kind={}): {why}",
         name("namespace"),
         name("name"),
         cx.api_version,

@@ -16,10 +16,8 @@ pub fn version_order(a: &str, b: &str) -> std::cmp::Ordering {
         let (stage, minor) = match &rest[digits..] {
             "" => (2, 0),
             tail => {
-                let (stage, number) = tail
-                    .strip_prefix("beta")
-                    .map(|n| (1, n))
-                    .or_else(|| tail.strip_prefix("alpha").map(|n| (0, n)))?;
+                let (stage, number) =
+                    tail.strip_prefix("beta").map(|n| (1, n)).or_else(|| tail.strip_prefix("alpha").map(|n| (0, n)))?;
                 (stage, if number.is_empty() { 0 } else { number.parse().ok()? })
             }
         };

@@ -20,11 +20,19 @@ pub struct PathError(pub String);
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
     Field(String),
-    Slice { start: Option<i64>, end: End, step: Option<i64> },
+    Slice {
+        start: Option<i64>,
+        end: End,
+        step: Option<i64>,
+    },
     Wildcard,
     Descend,
     Union(Vec<JsonPath>),
-    Filter { left: JsonPath, operator: Option<Comparison>, right: JsonPath },
+    Filter {
+        left: JsonPath,
+        operator: Option<Comparison>,
+        right: JsonPath,
+    },
     /// A constant inside a filter or a text between braces.
     Constant(Value),
 }
@@ -110,7 +118,7 @@ impl Step {
             Step::Slice { start, end, step } => {
                 for value in input.into_iter().filter(|v| !v.is_null()) {
                     let Value::List(list) = value else {
-                        return error(format!("{} is not array or slice", value.type_name()));
+                        return error(format!("{} is not array or slice", go_type(value)));
                     };
                     slice(list, *start, *end, *step, &mut out)?;
                 }
@@ -118,7 +126,7 @@ impl Step {
             Step::Filter { left, operator, right } => {
                 for value in input {
                     let Value::List(list) = value else {
-                        return error(format!("{} is not array or slice and cannot be filtered", value.type_name()));
+                        return error(format!("{} is not array or slice and cannot be filtered", go_show(value)));
                     };
                     for item in list {
                         let lefts = left.find(item);
@@ -142,6 +150,32 @@ impl Step {
             }
         }
         Ok(out)
+    }
+}
+
+/// What messages call a value's type.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int64",
+        Value::Float(_) => "float64",
+        Value::String(_) => "string",
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) => "map[string]interface {}",
+    }
+}
+
+/// A value as messages show it: `map[a:1 b:[x y]]`.
+fn go_show(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::List(items) => format!("[{}]", items.iter().map(go_show).collect::<Vec<_>>().join(" ")),
+        Value::Map(map) => {
+            let members: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_show(v))).collect();
+            format!("map[{}]", members.join(" "))
+        }
+        scalar => show(scalar),
     }
 }
 

@@ -147,10 +147,10 @@ fn name_kind(components: &mut Components, name: &str, group: &str, version: &str
     let gvk = gvk_value(group, version, kind);
     if let Some(Value::Map(map)) = components.named.get_mut(name) {
         let list = map.get_or_insert_with("x-kubernetes-group-version-kind", || Value::List(Vec::new()));
-        if let Value::List(list) = list {
-            if !list.contains(&gvk) {
-                list.push(gvk);
-            }
+        if let Value::List(list) = list
+            && !list.contains(&gvk)
+        {
+            list.push(gvk);
         }
     }
     add_type_meta(components, name);

@@ -130,8 +130,8 @@ impl Compare {
         match (left, right) {
             ([] | [_], [] | [_]) => self.visit(ty, left.first().map(|i| &old[*i]), right.first().map(|i| &new[*i])),
             ([_, _, ..], [_, _, ..]) => {
-                let equal = left.len() == right.len()
-                    && left.iter().zip(right).all(|(l, r)| values_equal(&old[*l], &new[*r]));
+                let equal =
+                    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| values_equal(&old[*l], &new[*r]));
                 if !equal {
                     self.out.modified.insert(&self.path);
                 }

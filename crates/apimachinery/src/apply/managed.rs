@@ -150,10 +150,10 @@ pub(crate) fn cap(managers: &mut Managers) {
             api_version: version.clone(),
             subresource: SmolStr::default(),
         };
-        if !managers.contains_key(&bucket) {
-            if let Some(owned) = managers.remove(first) {
-                managers.insert(bucket.clone(), owned);
-            }
+        if !managers.contains_key(&bucket)
+            && let Some(owned) = managers.remove(first)
+        {
+            managers.insert(bucket.clone(), owned);
         }
         let Some(gone) = managers.remove(&manager) else { continue };
         if let Some(bucket) = managers.get_mut(&bucket) {

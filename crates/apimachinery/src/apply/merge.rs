@@ -134,9 +134,7 @@ pub(crate) fn remove_items(ty: Ty<'_>, value: &Value, fields: &Set) -> Value {
                     let kept = match fields.entries.get(&PathElement::Field(key.clone())) {
                         None => item.clone(),
                         Some(entry) if entry.member => return None,
-                        Some(entry) => {
-                            remove_items(map.member(key).unwrap_or(Ty::Deduced), item, &entry.children)
-                        }
+                        Some(entry) => remove_items(map.member(key).unwrap_or(Ty::Deduced), item, &entry.children),
                     };
                     Some((key.clone(), kept))
                 })

@@ -202,11 +202,6 @@ impl Set {
         at.entries.get(last).is_some_and(|e| e.member)
     }
 
-    /// The set below one element.
-    pub(crate) fn below(&self, element: &PathElement) -> Option<&Set> {
-        self.entries.get(element).map(|e| &e.children).filter(|s| !s.is_empty())
-    }
-
     pub fn union(&self, other: &Set) -> Set {
         let mut out = self.clone();
         for (element, theirs) in &other.entries {
@@ -226,10 +221,7 @@ impl Set {
     pub fn intersection(&self, other: &Set) -> Set {
         self.combine(|element, ours| {
             let theirs = other.entries.get(element)?;
-            Some(Entry {
-                member: ours.member && theirs.member,
-                children: ours.children.intersection(&theirs.children),
-            })
+            Some(Entry { member: ours.member && theirs.member, children: ours.children.intersection(&theirs.children) })
         })
     }
 
@@ -252,10 +244,9 @@ impl Set {
             Some(match other.entries.get(element) {
                 None => ours.clone(),
                 Some(theirs) if theirs.member => return None,
-                Some(theirs) => Entry {
-                    member: ours.member,
-                    children: ours.children.recursive_difference(&theirs.children),
-                },
+                Some(theirs) => {
+                    Entry { member: ours.member, children: ours.children.recursive_difference(&theirs.children) }
+                }
             })
         })
     }

@@ -88,7 +88,12 @@ impl World {
         World { schema: schema(), live: None, clock: 0 }
     }
 
-    fn with<R>(&mut self, manager: &str, subresource: &str, run: impl FnOnce(Option<&Value>, &ManagerCx<'_>) -> R) -> R {
+    fn with<R>(
+        &mut self,
+        manager: &str,
+        subresource: &str,
+        run: impl FnOnce(Option<&Value>, &ManagerCx<'_>) -> R,
+    ) -> R {
         self.clock += 1;
         let now = format!("2026-01-01T00:00:{:02}Z", self.clock);
         let reset = if subresource.is_empty() { Set::of_fields(&[&["status"]]) } else { Set::of_fields(&[&["spec"]]) };
@@ -145,12 +150,16 @@ impl World {
 #[test]
 fn an_applier_removes_what_it_no_longer_lists() {
     let mut world = World::new();
-    world.apply("a", r#"{"spec":{"replicas":1,"args":["x"],"ports":[{"port":80,"name":"web"},{"port":81}]}}"#, false).unwrap();
+    world
+        .apply("a", r#"{"spec":{"replicas":1,"args":["x"],"ports":[{"port":80,"name":"web"},{"port":81}]}}"#, false)
+        .unwrap();
     world.apply("a", r#"{"spec":{"replicas":1,"ports":[{"port":80}]}}"#, false).unwrap();
     assert_eq!(world.spec(), r#"{"ports":[{"port":80}],"replicas":1}"#);
     assert_eq!(
         world.owners(),
-        [r#"a Apply: {"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"f:port":{}}},"f:replicas":{}}}"#]
+        [
+            r#"a Apply: {"f:spec":{"f:ports":{"k:{\"port\":80,\"protocol\":\"TCP\"}":{".":{},"f:port":{}}},"f:replicas":{}}}"#
+        ]
     );
 }
 
@@ -183,7 +192,10 @@ fn what_another_owns_stays_and_conflicts() {
 #[test]
 fn updates_own_what_they_change_and_status_is_not_theirs() {
     let mut world = World::new();
-    world.update("u", r#"{"metadata":{"name":"n","labels":{"a":"b"}},"spec":{"selector":{"k":"v"}},"status":{"replicas":3}}"#);
+    world.update(
+        "u",
+        r#"{"metadata":{"name":"n","labels":{"a":"b"}},"spec":{"selector":{"k":"v"}},"status":{"replicas":3}}"#,
+    );
     assert_eq!(
         world.owners(),
         [r#"u Update: {"f:metadata":{"f:labels":{".":{},"f:a":{}}},"f:spec":{".":{},"f:selector":{}}}"#]
@@ -198,8 +210,13 @@ fn updates_own_what_they_change_and_status_is_not_theirs() {
 fn old_updaters_are_merged_and_a_reset_forgets_all() {
     let mut world = World::new();
     for i in 0..13 {
-        world.update(&format!("m{i:02}"), &format!(r#"{{"spec":{{"args":["{i}"]}},"metadata":{{"labels":{{{}}}}}}}"#,
-            (0..=i).map(|n| format!(r#""l{n}":"x""#)).collect::<Vec<_>>().join(",")));
+        world.update(
+            &format!("m{i:02}"),
+            &format!(
+                r#"{{"spec":{{"args":["{i}"]}},"metadata":{{"labels":{{{}}}}}}}"#,
+                (0..=i).map(|n| format!(r#""l{n}":"x""#)).collect::<Vec<_>>().join(",")
+            ),
+        );
     }
     assert_eq!(world.owners().len(), 10);
     assert!(world.owners()[0].starts_with("ancient-changes Update"), "{:?}", world.owners());
@@ -213,7 +230,10 @@ fn old_updaters_are_merged_and_a_reset_forgets_all() {
 fn kubectl_takes_over_what_it_applied_from_the_client() {
     let mut world = World::new();
     let annotation = r#"{\"apiVersion\":\"v1\",\"kind\":\"Thing\",\"spec\":{\"replicas\":1}}"#;
-    world.update("kubectl-client-side-apply", &format!(r#"{{"metadata":{{"annotations":{{"{LAST_APPLIED}":"{annotation}"}}}},"spec":{{"replicas":1}}}}"#));
+    world.update(
+        "kubectl-client-side-apply",
+        &format!(r#"{{"metadata":{{"annotations":{{"{LAST_APPLIED}":"{annotation}"}}}},"spec":{{"replicas":1}}}}"#),
+    );
     world.apply("kubectl", r#"{"spec":{"replicas":2}}"#, false).unwrap();
     assert_eq!(world.spec(), r#"{"replicas":2}"#);
     let live = world.live.as_ref().unwrap();
@@ -229,15 +249,15 @@ fn a_configuration_must_fit() {
     let mut error = |body| world.apply("a", body, false).unwrap_err();
     assert_eq!(
         error(r#"{"metadata":{"name":"n"},"spec":{"nope":1}}"#),
-        "failed to create typed patch object (/n; v1, Kind=Thing): .spec.nope: field not declared in schema"
+        "failed to create typed patch object (/n; /v1, Kind=Thing): .spec.nope: field not declared in schema"
     );
     assert_eq!(
         error(r#"{"spec":{"replicas":"1"}}"#),
-        "failed to create typed patch object (/; v1, Kind=Thing): .spec.replicas: expected numeric (int or float), got string"
+        "failed to create typed patch object (/; /v1, Kind=Thing): .spec.replicas: expected numeric (int or float), got string"
     );
     assert_eq!(
         error(r#"{"spec":{"ports":[{"port":1},{"port":1,"protocol":"TCP"}]}}"#),
-        "failed to create typed patch object (/; v1, Kind=Thing): .spec.ports: duplicate entries for key [port=1,protocol=\"TCP\"]"
+        "failed to create typed patch object (/; /v1, Kind=Thing): .spec.ports: duplicate entries for key [port=1,protocol=\"TCP\"]"
     );
     assert_eq!(error(r#"{"metadata":{"managedFields":[]}}"#), "metadata.managedFields must be nil");
 }

@@ -90,8 +90,11 @@ impl Paths<'_, '_> {
         let status = self.meta::<meta::Status>();
         let delete_options = self.meta::<meta::DeleteOptions>();
 
-        let collection =
-            if kind.namespaced { format!("{root}/namespaces/{{namespace}}/{plural}") } else { format!("{root}/{plural}") };
+        let collection = if kind.namespaced {
+            format!("{root}/namespaces/{{namespace}}/{plural}")
+        } else {
+            format!("{root}/{plural}")
+        };
         let mut at_collection = Vec::new();
         if has(Verbs::LIST) {
             at_collection.push(Operation {
@@ -202,20 +205,27 @@ impl Paths<'_, '_> {
                     (Verbs::DELETE, "delete", "Delete"),
                     (Verbs::PATCH, "patch", "Patch"),
                 ];
-                let operations = methods.into_iter().filter(|(verb, ..)| sub.verbs.has(*verb)).map(|(_, method, word)| {
-                    let connect = id("connect").replacen(id_prefix(kind).as_str(), &format!("{}{word}", id_prefix(kind)), 1);
-                    Operation {
-                        method,
-                        id: connect,
-                        action: "connect",
-                        description: format!("connect {} requests to {} of {}", word.to_uppercase(), sub.name, kind.kind),
-                        group_version_kind: gvk,
-                        query: Vec::new(),
-                        body: None,
-                        answer: None,
-                        codes: OK,
-                    }
-                });
+                let operations =
+                    methods.into_iter().filter(|(verb, ..)| sub.verbs.has(*verb)).map(|(_, method, word)| {
+                        let connect =
+                            id("connect").replacen(id_prefix(kind).as_str(), &format!("{}{word}", id_prefix(kind)), 1);
+                        Operation {
+                            method,
+                            id: connect,
+                            action: "connect",
+                            description: format!(
+                                "connect {} requests to {} of {}",
+                                word.to_uppercase(),
+                                sub.name,
+                                kind.kind
+                            ),
+                            group_version_kind: gvk,
+                            query: Vec::new(),
+                            body: None,
+                            answer: None,
+                            codes: OK,
+                        }
+                    });
                 let operations = operations.collect();
                 self.path(kind, &path, true, operations);
                 continue;
@@ -388,8 +398,7 @@ fn write(dialect: Dialect, kind: &Kind, operation: Operation<'_>) -> Value {
             media.push("application/vnd.kubernetes.protobuf;stream=watch");
         }
     }
-    let patches: Vec<&str> =
-        PATCHES.iter().copied().filter(|p| kind.protobuf || !p.contains("strategic")).collect();
+    let patches: Vec<&str> = PATCHES.iter().copied().filter(|p| kind.protobuf || !p.contains("strategic")).collect();
     let consumes = if operation.method == "patch" && operation.action == "patch" { patches } else { vec!["*/*"] };
     let texts = |texts: &[&str]| Value::List(texts.iter().map(|t| Value::from(*t)).collect());
     let content = |media: &[&str], schema: &Value| {

@@ -174,9 +174,13 @@ impl Components {
                 "Time" => ("A time in RFC 3339 form, to the second.", "string", "date-time"),
                 "MicroTime" => ("A time in RFC 3339 form, to the microsecond.", "string", "date-time"),
                 "Duration" => ("A duration such as 1h30m.", "string", ""),
-                "IntOrString" => ("An integer or a string, such as a port number or its name.", "string", "int-or-string"),
+                "IntOrString" => {
+                    ("An integer or a string, such as a port number or its name.", "string", "int-or-string")
+                }
                 "RawExtension" => ("An object of any kind.", "object", ""),
-                "FieldsV1" => ("A set of fields; each key is f:<name>, k:<keys>, v:<value> or i:<index>.", "object", ""),
+                "FieldsV1" => {
+                    ("A set of fields; each key is f:<name>, k:<keys>, v:<value> or i:<index>.", "object", "")
+                }
                 _ => ("Any JSON value.", "", ""),
             };
             let mut map = Map::new();
@@ -275,8 +279,7 @@ impl Components {
             map.insert("x-kubernetes-validations", facets.rules.iter().map(rule).collect::<Vec<_>>());
         }
         if let (Some(junctors), Dialect::V3) = (&facets.junctors, self.dialect) {
-            for (key, nodes) in
-                [("allOf", &junctors.all_of), ("anyOf", &junctors.any_of), ("oneOf", &junctors.one_of)]
+            for (key, nodes) in [("allOf", &junctors.all_of), ("anyOf", &junctors.any_of), ("oneOf", &junctors.one_of)]
             {
                 if !nodes.is_empty() {
                     let nodes: Vec<Value> = nodes.iter().map(|n| self.node(n)).collect();
@@ -293,12 +296,12 @@ impl Components {
 
 /// Version 3 allows nothing beside `$ref`, so a described reference is wrapped.
 fn wrap_reference(map: &mut Map, dialect: Dialect) {
-    if dialect == Dialect::V3 {
-        if let Some(target) = map.remove("$ref") {
-            let mut reference = Map::new();
-            reference.insert("$ref", target);
-            map.insert("allOf", vec![Value::Map(reference)]);
-        }
+    if dialect == Dialect::V3
+        && let Some(target) = map.remove("$ref")
+    {
+        let mut reference = Map::new();
+        reference.insert("$ref", target);
+        map.insert("allOf", vec![Value::Map(reference)]);
     }
 }
 

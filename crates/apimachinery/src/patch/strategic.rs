@@ -83,11 +83,14 @@ impl<'a> Shape<'a> {
 }
 
 fn merge_map(mut object: Map, mut patch: Map, shape: Shape<'_>) -> Result<Map, Error> {
-    if let Some(directive) = patch.remove(DIRECTIVE) {
+    if let Some(directive) = patch.get(DIRECTIVE) {
         return match directive.as_str() {
-            Some("replace") => Ok(patch),
+            Some("replace") => {
+                patch.remove(DIRECTIVE);
+                Ok(patch)
+            }
             Some("delete") => Ok(Map::new()),
-            _ => Err(unknown_directive(&directive, &patch)),
+            _ => Err(unknown_directive(directive, &patch)),
         };
     }
     retain_keys(&mut object, &mut patch)?;
@@ -175,8 +178,11 @@ fn order_elements(object: &mut Map, patch: &mut Map, shape: Shape<'_>) -> Result
         let (element, how) = shape.list_member(field)?;
         let key = how.merge_key;
         check_order(new.as_deref(), &order, key)?;
-        let server_order = old.clone().unwrap_or_default();
+        let mut server_order = old.clone().unwrap_or_default();
         let all_kinds = kind_of([server_order.as_slice(), new.as_deref().unwrap_or_default()]);
+        if let (true, false, Some(new)) = (how.merge, key.is_empty(), &new) {
+            server_order = order_after_merge(server_order, new, key);
+        }
         let merged = match (old, new) {
             (None, None) => continue,
             (Some(old), None) => old,
@@ -193,6 +199,37 @@ fn order_elements(object: &mut Map, patch: &mut Map, shape: Shape<'_>) -> Result
         patch.remove(field);
     }
     Ok(())
+}
+
+/// The server's order as upstream has it after a merge: it deletes and appends in the very memory that it then takes
+/// the order from, so that added elements stand where deleted ones made room.
+fn order_after_merge(mut order: Vec<Value>, patch: &[Value], key: &str) -> Vec<Value> {
+    let mut current = order.clone();
+    for item in patch.iter().filter(|i| i.get(DIRECTIVE).and_then(Value::as_str) == Some("delete")) {
+        while let Some(i) = current.iter().position(|c| c.get(key).is_some() && c.get(key) == item.get(key)) {
+            let last = current.len() - 1;
+            for j in i..last {
+                order.swap(j, j + 1);
+            }
+            // The last place keeps what moved down from it.
+            if let Some(moved) = last.checked_sub(1).filter(|_| i < last) {
+                order[last] = order[moved].clone();
+            }
+            current.remove(i);
+        }
+    }
+    if patch.iter().any(|i| i.get(DIRECTIVE).and_then(Value::as_str) == Some("replace")) {
+        return order;
+    }
+    for item in patch.iter().filter(|i| i.get(DIRECTIVE).is_none()) {
+        if !current.iter().any(|c| c.get(key) == item.get(key)) {
+            if let Some(place) = order.get_mut(current.len()) {
+                *place = item.clone();
+            }
+            current.push(item.clone());
+        }
+    }
+    order
 }
 
 /// The patch's list must follow the order that its own directive gives.
@@ -227,8 +264,8 @@ fn check_order(list: Option<&[Value]>, order: &[Value], key: &str) -> Result<(),
     if i < items.len() && j >= order.len() {
         return Err(Error::Internal(format!(
             "The order in patch list:\n{}\n doesn't match {ELEMENT_ORDER} list:\n{}\n",
-            json_text::write(&Value::List(list.to_vec())),
-            json_text::write(&Value::List(order.to_vec())),
+            go_show(&Value::List(list.to_vec())),
+            go_show(&Value::List(order.to_vec())),
         )));
     }
     Ok(())
@@ -490,37 +527,113 @@ fn bad_argument(expected: &str, found: &Value) -> Error {
 
 /// A map as Go's `%v` prints it: `map[a:1 b:[x y]]`.
 fn go_map(map: &Map) -> String {
-    fn write(value: &Value, out: &mut String) {
-        match value {
-            Value::Null => out.push_str("<nil>"),
-            Value::String(s) => out.push_str(s),
-            Value::List(items) => {
-                out.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    if i > 0 {
-                        out.push(' ');
-                    }
-                    write(item, out);
-                }
-                out.push(']');
-            }
-            Value::Map(map) => write_map(map, out),
-            scalar => out.push_str(&json_text::write(scalar)),
-        }
+    let members: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_show(value))).collect();
+    format!("map[{}]", members.join(" "))
+}
+
+/// Any value as Go's `%v` prints it.
+fn go_show(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(s) => s.to_string(),
+        Value::List(items) => format!("[{}]", items.iter().map(go_show).collect::<Vec<_>>().join(" ")),
+        Value::Map(map) => go_map(map),
+        scalar => json_text::write(scalar),
     }
-    fn write_map(map: &Map, out: &mut String) {
-        out.push_str("map[");
-        for (i, (key, value)) in map.iter().enumerate() {
-            if i > 0 {
-                out.push(' ');
-            }
-            out.push_str(key);
-            out.push(':');
-            write(value, out);
-        }
-        out.push(']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Field, Omit, Ref, StructRef};
+
+    /// `items` merges by `name`, `words` is a merged list of strings, `plain` is replaced.
+    fn schema() -> &'static Struct {
+        static SCHEMA: std::sync::OnceLock<Struct> = std::sync::OnceLock::new();
+        SCHEMA.get_or_init(|| {
+            let field = |name: &'static str, ty: Type, patch: Patch| Field {
+                name: name.into(),
+                tag: 0,
+                pointer: false,
+                omit: Omit::Empty,
+                required: false,
+                patch,
+                node: Node::of(ty),
+            };
+            let structure = |fields: Vec<Field>| Struct {
+                name: "test.Thing".into(),
+                doc: "".into(),
+                fields: Cow::Owned(fields),
+                preserve_unknown: false,
+                embedded_resource: false,
+                atomic: false,
+            };
+            let list = |ty: Type| Type::List(Ref::Shared(std::sync::Arc::new(Node::of(ty))));
+            let item = structure(vec![
+                field("name", Type::String, Patch::REPLACE),
+                field("value", Type::String, Patch::REPLACE),
+            ]);
+            let item = Type::Struct(StructRef::Shared(std::sync::Arc::new(item)));
+            let merge = |merge_key| Patch { merge: true, retain_keys: false, merge_key };
+            structure(vec![
+                field("items", list(item), merge("name")),
+                field("words", list(Type::String), merge("")),
+                field("plain", list(Type::String), Patch::REPLACE),
+            ])
+        })
     }
-    let mut out = String::new();
-    write_map(map, &mut out);
-    out
+
+    fn check(object: &str, patch: &str, expected: &str) {
+        let object = json_text::read(object).unwrap();
+        let got = match apply(object, json_text::read(patch).unwrap(), schema()) {
+            Ok(value) => json_text::write(&value),
+            Err(e) => e.to_string(),
+        };
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn lists_merge_by_key_and_directives_are_obeyed() {
+        let object = r#"{"items":[{"name":"a","value":"1"},{"name":"b"}],"words":["x","y"],"plain":["p"]}"#;
+        check(
+            object,
+            r#"{"items":[{"name":"a","value":"2"},{"name":"c"}],"words":["z"],"plain":["q"]}"#,
+            r#"{"items":[{"name":"a","value":"2"},{"name":"c"},{"name":"b"}],"plain":["q"],"words":["z","x","y"]}"#,
+        );
+        check(
+            object,
+            r#"{"items":[{"name":"a","$patch":"delete"}],"$deleteFromPrimitiveList/words":["x"],"plain":null}"#,
+            r#"{"items":[{"name":"b"}],"words":["y"]}"#,
+        );
+        check(
+            object,
+            r#"{"items":[{"name":"n"},{"$patch":"replace"}],"$retainKeys":["items"]}"#,
+            r#"{"items":[{"name":"n"}]}"#,
+        );
+        check(
+            object,
+            r#"{"$setElementOrder/items":[{"name":"b"},{"name":"a"}],"items":[{"name":"a","value":"3"}]}"#,
+            r#"{"items":[{"name":"b"},{"name":"a","value":"3"}],"plain":["p"],"words":["x","y"]}"#,
+        );
+    }
+
+    #[test]
+    fn a_replacement_takes_the_place_of_what_was_deleted() {
+        check(
+            r#"{"items":[{"name":"a"},{"name":"c"}]}"#,
+            r#"{"$setElementOrder/items":[{"name":"b"}],"items":[{"name":"b"},{"name":"c","$patch":"delete"}]}"#,
+            r#"{"items":[{"name":"a"},{"name":"b"}]}"#,
+        );
+    }
+
+    #[test]
+    fn failures_speak_as_upstream_does() {
+        check("{}", r#"{"$patch":"jump"}"#, "unknown patch type: jump in map: map[$patch:jump]");
+        check(
+            r#"{"items":[{"name":"a"}]}"#,
+            r#"{"items":[{"value":"x"}]}"#,
+            "map: map[value:x] does not contain declared merge key: name",
+        );
+        check(r#"{"plain":["a"]}"#, r#"{"$retainKeys":[],"plain":["b"]}"#, "invalid patch format of retainKeys");
+    }
 }

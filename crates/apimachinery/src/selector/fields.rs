@@ -32,7 +32,11 @@ impl FieldSelector {
             let Some((field, equal, value)) = split_term(part) else {
                 return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'")));
             };
-            terms.push(FieldTerm { field: field.into(), equal, value: unescape(value)?.into() });
+            let value = unescape(value)?;
+            // A term about nothing says nothing.
+            if !(field.is_empty() && value.is_empty()) {
+                terms.push(FieldTerm { field: field.into(), equal, value: value.into() });
+            }
         }
         Ok(FieldSelector { terms })
     }
