@@ -1,6 +1,7 @@
 //! The kernel, typed: netlink, nftables, mounts, namespaces, cgroups v1 and v2, seccomp, capabilities. The home of `unsafe`.
 
 pub mod capability;
+pub mod cgroup;
 pub mod conntrack;
 mod error;
 pub mod mount;
