@@ -139,6 +139,11 @@ impl Network {
         Ok(self.own_list(&ranges))
     }
 
+    /// Whether an administrator's configuration goes before our own network.
+    pub fn is_foreign(&self) -> Result<bool> {
+        Ok(conflist::load(&self.config.config_folder)?.is_some())
+    }
+
     fn own_list(&self, ranges: &[IpNet]) -> NetworkList {
         conflist::routed(NAME, ranges, self.config.mtu, &self.config.data_folder.join("addresses"))
     }

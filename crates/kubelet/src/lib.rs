@@ -1,1 +1,3 @@
 //! Runs a node's pods.
+
+pub mod node_network;
