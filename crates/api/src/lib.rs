@@ -8,6 +8,7 @@
 
 use apimachinery::Kind;
 
+mod bodies;
 mod cells;
 mod checks;
 mod quantities;
@@ -37,6 +38,8 @@ pub mod resource;
 pub mod scheduling;
 pub mod storage;
 pub mod storagemigration;
+
+pub use bodies::body_kinds;
 
 /// Every kind that a server serves by default.
 pub fn kinds() -> Vec<Kind> {

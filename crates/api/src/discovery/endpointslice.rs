@@ -16,7 +16,7 @@ use crate::served::served;
 pub struct EndpointSlice {
     #[api(1, omitempty)]
     pub metadata: ObjectMeta,
-    #[api(4, required, enumeration("FQDN"))]
+    #[api(4, required, enumeration("FQDN", "IPv4", "IPv6"))]
     pub address_type: String,
     #[api(2, list = "atomic")]
     pub endpoints: Vec<Endpoint>,

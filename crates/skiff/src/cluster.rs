@@ -1,0 +1,254 @@
+//! The start-up story, top to bottom: `Config → run`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use apimachinery::Kind;
+use apiserver::admission::Plugins;
+use apiserver::authn::Authenticator;
+use apiserver::authn::service_account::Tokens;
+use apiserver::authz::Authorizer;
+use apiserver::{ApiServer, bootstrap, local::Local};
+use client::Client;
+use engine::{Clock, Engine, Resource};
+use pki::{Authority, Hierarchy, Identity};
+use transport::{ClientAuth, ServerTls, Trust};
+
+use crate::clock::Host;
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub kubeconfig: PathBuf,
+    pub bind_address: IpAddr,
+    pub port: u16,
+    pub advertise_address: Option<IpAddr>,
+    pub tls_sans: Vec<String>,
+    pub cluster_cidrs: Vec<String>,
+    pub service_cidrs: Vec<String>,
+    pub cluster_domain: String,
+}
+
+/// Runs a server until it is told to end.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let clock: Arc<dyn Clock> = Arc::new(Host);
+
+    // The port first: nothing is half-made when it is taken.
+    let address = SocketAddr::new(config.bind_address, config.port);
+    let listener = listen(address)?;
+
+    pki::file::private_dir(&config.data_dir)?;
+    let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
+    hierarchy.prepare()?;
+
+    let store = store::LocalStore::open(&config.data_dir.join("store"), store_config())?;
+
+    let authorizer = Arc::new(Authorizer::new());
+    let plugins = Plugins::new(authorizer.clone());
+    let engine = Engine::start(engine::Config {
+        store: Arc::new(store),
+        admission: plugins.clone(),
+        converter: Arc::new(engine::cx::SameShape),
+        sealer: Arc::new(engine::cx::Unsealed),
+        clock: clock.clone(),
+    })
+    .await?;
+    plugins.attach(&engine);
+    engine.catalog().insert_all(resources()?).map_err(|e| anyhow!(e))?;
+
+    let service_ip = first_address(&config.service_cidrs)?;
+    let advertised = advertised(&config);
+    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+    let tokens = Arc::new(Tokens::new(
+        hierarchy.token_signer(&issuer)?,
+        hierarchy.token_verifier(vec![issuer.clone()])?,
+        vec![issuer],
+        clock.clone(),
+    ));
+    let server = ApiServer::new(apiserver::Config {
+        engine: engine.clone(),
+        authenticator: Authenticator {
+            tokens: tokens.clone(),
+            client_ca: hierarchy.trust(Authority::Client)?,
+            front_proxy_ca: hierarchy.trust(Authority::FrontProxy)?,
+            clock: clock.clone(),
+        },
+        authorizer: authorizer.clone(),
+        clock,
+        body_kinds: api::body_kinds(),
+        advertised: SocketAddr::new(advertised, config.port).to_string(),
+    });
+    connect_out(&server, &hierarchy)?;
+
+    let identity = serving_identity(&config, &hierarchy, service_ip, advertised)?;
+    let trust = Trust::new(
+        hierarchy
+            .trust(Authority::Client)?
+            .roots()
+            .iter()
+            .chain(hierarchy.trust(Authority::FrontProxy)?.roots())
+            .cloned()
+            .collect::<Vec<_>>(),
+    )?;
+    let tls = ServerTls { identity, client_auth: ClientAuth::Requested(trust) }.config(&transport::tls::H2_AND_H1)?;
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(apiserver::http::listen(server.clone(), listener, tls, async {
+        let _ = ended.await;
+    }));
+
+    let itself = Client::new(Arc::new(Local::new(server.clone(), "system:apiserver", &["system:masters"])), "skiff");
+    tokens.start(itself.clone());
+    bootstrap::ensure(
+        &engine,
+        &bootstrap::Config {
+            advertise_address: Some(advertised),
+            secure_port: config.port,
+            service_cidrs: config.service_cidrs.clone(),
+            service_ip: Some(service_ip),
+            client_ca: hierarchy.ca(Authority::Client)?.bundle_pem(),
+            requestheader_ca: hierarchy.ca(Authority::FrontProxy)?.bundle_pem(),
+            requestheader_allowed_names: vec!["front-proxy-client".into()],
+        },
+    )
+    .await
+    .context("the objects that every cluster starts with could not be written")?;
+    authorizer.start(&itself).await;
+    plugins.start(&itself).await;
+
+    write_kubeconfig(&config, &hierarchy)?;
+    server.set_ready();
+    tracing::info!(
+        address = %address,
+        kubeconfig = %config.kubeconfig.display(),
+        milliseconds = started.elapsed().as_millis() as u64,
+        "ready"
+    );
+
+    wait_for_signal().await;
+    tracing::info!("ending");
+    let _ = end.send(());
+    let _ = serving.await;
+    Ok(())
+}
+
+/// Leases of nodes and the tail of events live in memory with snapshots: flash cards last, and a crash costs seconds.
+fn store_config() -> store::Config {
+    store::Config {
+        volatile: ["/registry/leases/kube-node-lease/", "/registry/events/"].map(|p| p.into()).to_vec(),
+        ..store::Config::default()
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; is another server running, or must --https-listen-port be another")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
+}
+
+/// The built-in kinds, the versions of one resource together.
+fn resources() -> anyhow::Result<Vec<Resource>> {
+    let mut grouped: std::collections::BTreeMap<apimachinery::GroupResource, Vec<Kind>> = Default::default();
+    for kind in api::kinds() {
+        grouped.entry(kind.group_resource()).or_default().push(kind);
+    }
+    grouped.into_values().map(|versions| Resource::new(versions).map_err(|e| anyhow!(e))).collect()
+}
+
+/// The first address of the first service network: the `kubernetes` Service.
+fn first_address(cidrs: &[String]) -> anyhow::Result<IpAddr> {
+    let first = cidrs.first().context("--service-cidr names no network")?;
+    let (address, bits) = first.split_once('/').with_context(|| format!("{first:?} is not a network, such as 10.43.0.0/16"))?;
+    let bits: u32 = bits.parse().with_context(|| format!("{first:?} has no valid prefix length"))?;
+    let address: IpAddr = address.parse().with_context(|| format!("{first:?} has no valid address"))?;
+    Ok(match address {
+        IpAddr::V4(v4) if bits <= 30 => {
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from((u32::from(v4) & mask) + 1))
+        }
+        IpAddr::V6(v6) if bits <= 126 => {
+            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+            IpAddr::V6(std::net::Ipv6Addr::from((u128::from(v6) & mask) + 1))
+        }
+        _ => return Err(anyhow!("the service network {first} is too small or its prefix too long")),
+    })
+}
+
+/// The address that others are told: as configured, the bound one, or the one by which the host reaches out.
+fn advertised(config: &Config) -> IpAddr {
+    if let Some(address) = config.advertise_address {
+        return address;
+    }
+    if !config.bind_address.is_unspecified() {
+        return config.bind_address;
+    }
+    // Connecting a datagram socket sends nothing; it asks the routing table.
+    let asked = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    asked.map(|a| a.ip()).ok().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn serving_identity(
+    config: &Config,
+    hierarchy: &Hierarchy,
+    service_ip: IpAddr,
+    advertised: IpAddr,
+) -> anyhow::Result<transport::Identity> {
+    let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
+        .map(String::from)
+        .to_vec();
+    names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
+    names.extend(["127.0.0.1".into(), "::1".into(), service_ip.to_string(), advertised.to_string()]);
+    if !config.bind_address.is_unspecified() {
+        names.push(config.bind_address.to_string());
+    }
+    names.extend(config.tls_sans.iter().cloned());
+    names.sort();
+    names.dedup();
+    let credential = hierarchy.server("kube-apiserver", &names)?;
+    Ok(transport::Identity::new(credential.chain.clone(), credential.key_der())?)
+}
+
+/// How the API server reaches kubelets, pods and services.
+fn connect_out(server: &ApiServer, hierarchy: &Hierarchy) -> anyhow::Result<()> {
+    let dialer = transport::Dialer::direct(transport::Resolver::system());
+    let credential = hierarchy.client(&Identity::KubeletClient)?;
+    let own = transport::Identity::new(credential.chain.clone(), credential.key_der())?;
+    let kubelets = Trust::new(hierarchy.trust(Authority::Server)?.roots().to_vec())?;
+    let kubelet = transport::Client::builder(dialer.clone())
+        .tls(transport::ClientTls::trusting(kubelets).identity(own))
+        .build()?;
+    let plain = transport::Client::builder(dialer).tls(transport::ClientTls::insecure()).build()?;
+    server.connector.set(kubelet, plain);
+    Ok(())
+}
+
+fn write_kubeconfig(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()> {
+    let host = if config.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.bind_address };
+    let url = format!("https://{}", SocketAddr::new(host, config.port));
+    let kubeconfig = hierarchy.kubeconfig(&Identity::Admin, &url)?;
+    if let Some(folder) = config.kubeconfig.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    kubeconfig.write(&config.kubeconfig)?;
+    Ok(())
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,89 @@
+//! `skiff server`: a control plane, with a node beside it unless that is disabled.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::cluster;
+
+/// Run a server: the control plane, and a node unless `--disable node`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Server {
+    /// Read settings from this file; keys are the names of these options.
+    #[arg(long, env = "SKIFF_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Keep all state here.
+    #[arg(long, env = "SKIFF_DATA_DIR", value_name = "FOLDER", default_value = "/var/lib/skiff")]
+    pub data_dir: PathBuf,
+    /// Listen on this address.
+    #[arg(long, env = "SKIFF_BIND_ADDRESS", value_name = "IP", default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Listen on this port.
+    #[arg(long, env = "SKIFF_HTTPS_LISTEN_PORT", value_name = "PORT", default_value_t = 6443)]
+    pub https_listen_port: u16,
+    /// Tell others to reach this server under this address (default: the bind address, or the node's own).
+    #[arg(long, env = "SKIFF_ADVERTISE_ADDRESS", value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses for the server's certificate.
+    #[arg(long, env = "SKIFF_TLS_SAN", value_name = "NAME", value_delimiter = ',')]
+    pub tls_san: Vec<String>,
+    /// Network of pods; one of each family for dual-stack.
+    #[arg(long, env = "SKIFF_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "10.42.0.0/16")]
+    pub cluster_cidr: Vec<String>,
+    /// Network of services; one of each family for dual-stack.
+    #[arg(long, env = "SKIFF_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "10.43.0.0/16")]
+    pub service_cidr: Vec<String>,
+    /// Domain under which DNS answers for the cluster.
+    #[arg(long, env = "SKIFF_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Write the administrator's kubeconfig here (default: /etc/skiff/kubeconfig, or below another data folder).
+    #[arg(long, env = "SKIFF_WRITE_KUBECONFIG", value_name = "FILE")]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Leave parts out: node.
+    #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
+    pub disable: Vec<String>,
+}
+
+/// Parts that `--disable` knows.
+const PARTS: &[&str] = &["node"];
+
+impl Server {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        super::log();
+        for part in &self.disable {
+            anyhow::ensure!(
+                PARTS.contains(&part.as_str()),
+                "cannot disable {part:?}; --disable takes {}",
+                PARTS.join(", ")
+            );
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("skiff")
+            .build()
+            .context("cannot start the async runtime")?;
+        runtime.block_on(cluster::run(self.into_config()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn into_config(self) -> cluster::Config {
+        let default = if self.data_dir == std::path::Path::new("/var/lib/skiff") {
+            PathBuf::from("/etc/skiff/kubeconfig")
+        } else {
+            self.data_dir.join("kubeconfig")
+        };
+        cluster::Config {
+            kubeconfig: self.write_kubeconfig.unwrap_or(default),
+            data_dir: self.data_dir,
+            bind_address: self.bind_address,
+            port: self.https_listen_port,
+            advertise_address: self.advertise_address,
+            tls_sans: self.tls_san,
+            cluster_cidrs: self.cluster_cidr,
+            service_cidrs: self.service_cidr,
+            cluster_domain: self.cluster_domain,
+        }
+    }
+}
