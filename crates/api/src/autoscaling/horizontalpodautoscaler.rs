@@ -1,8 +1,10 @@
 //! HorizontalPodAutoscaler: adjusts a workload's replicas to metrics.
 
+use crate::checks::{maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Quantity, Rules, Time, Value};
+use apimachinery::validation::{dns_subdomain, path_segment, require};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, number, scalar_or, str_of};
 use crate::served::served;
@@ -321,6 +323,124 @@ impl Rules for HorizontalPodAutoscaler {
             if down.policies.is_empty() {
                 down.policies = vec![scaling_policy("Percent", 100)];
             }
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let (min, max) = (self.spec.min_replicas, self.spec.max_replicas);
+        if let Some(min) = min.filter(|min| *min < 1) {
+            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
+        }
+        let field = path.child("maxReplicas");
+        if max == 0 {
+            errors.required(&field, "must be set and greater than 0");
+        } else if max < 0 {
+            errors.invalid(&field, max, "must be greater than or equal to 1");
+        }
+        if min.is_some_and(|min| max < min) {
+            errors.invalid(&field, max, "must be greater than or equal to `minReplicas`");
+        }
+
+        let target = &self.spec.scale_target_ref;
+        let field = path.child("scaleTargetRef");
+        require(errors, &field.child("kind"), &target.kind, path_segment);
+        require(errors, &field.child("name"), &target.name, path_segment);
+        let metrics = path.child("metrics");
+        for (i, metric) in self.spec.metrics.iter().enumerate() {
+            metric_spec(errors, &metrics.index(i), metric);
+        }
+        if let Some(behavior) = &self.spec.behavior {
+            let path = path.child("behavior");
+            for (field, rules) in [("scaleUp", &behavior.scale_up), ("scaleDown", &behavior.scale_down)] {
+                if let Some(rules) = rules {
+                    scaling_rules(errors, &path.child(field), rules);
+                }
+            }
+        }
+    }
+}
+
+fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
+    const TYPES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+    let sources = [
+        ("ContainerResource", "containerResource", metric.container_resource.is_some()),
+        ("External", "external", metric.external.is_some()),
+        ("Object", "object", metric.object.is_some()),
+        ("Pods", "pods", metric.pods.is_some()),
+        ("Resource", "resource", metric.resource.is_some()),
+    ];
+    if metric.type_.is_empty() {
+        errors.required(&path.child("type"), "must specify a metric source type");
+    }
+    if !TYPES.contains(&metric.type_.as_str()) {
+        errors.not_supported(&path.child("type"), metric.type_.as_str(), &TYPES);
+    }
+    for (type_, field, set) in sources {
+        if type_ == metric.type_ && !set {
+            errors.required(&path.child(field), "must populate information for the given metric source");
+        } else if type_ != metric.type_ && set {
+            errors.forbidden(&path.child(field), "must populate the given metric source only");
+        }
+    }
+    let targets = [
+        ("resource", metric.resource.as_ref().map(|m| (&m.name, &m.target))),
+        ("containerResource", metric.container_resource.as_ref().map(|m| (&m.name, &m.target))),
+    ];
+    for (field, source) in targets {
+        let Some((name, target)) = source else { continue };
+        let path = path.child(field);
+        if name.is_empty() {
+            errors.required(&path.child("name"), "must specify a resource name");
+        }
+        let field = path.child("target");
+        if target.type_.is_empty() {
+            errors.required(&field.child("type"), "must specify a metric target type");
+        }
+        match (target.average_utilization, &target.average_value) {
+            (None, None) => {
+                let message = "must set either a target raw value or a target utilization";
+                errors.required(&field.child("averageUtilization"), message);
+            }
+            (Some(_), Some(_)) => {
+                let message = "may not set both a target raw value and a target utilization";
+                errors.forbidden(&field.child("averageValue"), message);
+            }
+            (Some(percent), None) if percent < 1 => {
+                errors.invalid(&field.child("averageUtilization"), percent, "must be greater than 0");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn scaling_rules(errors: &mut Errors, path: &Path<'_>, rules: &HPAScalingRules) {
+    if let Some(seconds) = rules.stabilization_window_seconds {
+        let field = path.child("stabilizationWindowSeconds");
+        if seconds < 0 {
+            errors.invalid(&field, seconds, "must be greater than or equal to zero");
+        } else if seconds > 3600 {
+            errors.invalid(&field, seconds, "must be less than or equal to 3600");
+        }
+    }
+    maybe_one_of(errors, &path.child("selectPolicy"), rules.select_policy.as_ref(), &["Disabled", "Max", "Min"]);
+    let policies = path.child("policies");
+    if rules.policies.is_empty() {
+        errors.required(&policies, "must specify at least one Policy");
+    }
+    for (i, policy) in rules.policies.iter().enumerate() {
+        let path = policies.index(i);
+        if !matches!(policy.type_.as_str(), "Pods" | "Percent") {
+            errors.not_supported(&path.child("type"), policy.type_.as_str(), &["Percent", "Pods"]);
+        }
+        for (field, value) in [("value", policy.value), ("periodSeconds", policy.period_seconds)] {
+            if value <= 0 {
+                errors.invalid(&path.child(field), value, "must be greater than zero");
+            }
+        }
+        if policy.period_seconds > 1800 {
+            errors.invalid(&path.child("periodSeconds"), policy.period_seconds, "must be less than or equal to 1800");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! HorizontalPodAutoscaler: adjusts a workload's replicas to its CPU use, in the older form.
 
+use crate::checks::name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time, Value};
+use apimachinery::validation::{dns_subdomain, path_segment, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{number, scalar_or, str_of};
 use crate::served::served;
@@ -82,6 +84,29 @@ served!(HorizontalPodAutoscaler, "autoscaling", "v1", "horizontalpodautoscalers"
 impl Rules for HorizontalPodAutoscaler {
     fn set_defaults(&mut self) {
         self.spec.min_replicas.get_or_insert(1);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let (min, max) = (self.spec.min_replicas, self.spec.max_replicas);
+        if let Some(min) = min.filter(|min| *min < 1) {
+            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
+        }
+        let field = path.child("maxReplicas");
+        if max == 0 {
+            errors.required(&field, "must be set and greater than 0");
+        } else if max < 0 {
+            errors.invalid(&field, max, "must be greater than or equal to 1");
+        }
+        if min.is_some_and(|min| max < min) {
+            errors.invalid(&field, max, "must be greater than or equal to `minReplicas`");
+        }
+
+        let target = &self.spec.scale_target_ref;
+        let field = path.child("scaleTargetRef");
+        require(errors, &field.child("kind"), &target.kind, path_segment);
+        require(errors, &field.child("name"), &target.name, path_segment);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Lease: is a lock with a holder and a renewal time.
 
+use crate::checks::name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, MicroTime, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, MicroTime, Path, Rules, RulesCx};
 
 use crate::cells::text;
 use crate::served::served;
@@ -47,4 +49,34 @@ pub fn kind() -> Kind {
 
 served!(Lease, "coordination.k8s.io", "v1", "leases", true);
 
-impl Rules for Lease {}
+impl Rules for Lease {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        if let Some(seconds) = self.spec.lease_duration_seconds.filter(|seconds| *seconds <= 0) {
+            errors.invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0");
+        }
+        if let Some(count) = self.spec.lease_transitions.filter(|count| *count < 0) {
+            errors.invalid(&path.child("leaseTransitions"), count, "must be greater than or equal to 0");
+        }
+        let strategy = self.spec.strategy.as_deref().unwrap_or("");
+        if self.spec.preferred_holder.as_ref().is_some_and(|holder| !holder.is_empty()) && strategy.is_empty() {
+            let message = "may only be specified if `strategy` is defined";
+            errors.forbidden(&path.child("preferredHolder"), message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::refuses;
+
+    #[test]
+    fn a_lease_lasts() {
+        refuses(
+            &super::kind(),
+            &[("spec.leaseDurationSeconds", "0")],
+            &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+        );
+    }
+}

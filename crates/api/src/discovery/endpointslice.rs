@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name, one_of, parse_ip};
+use crate::core::endpoints::endpoint_ip;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_label, dns_subdomain, label_value, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{first_three, items, text};
 use crate::core::references::ObjectReference;
@@ -113,6 +116,99 @@ impl Rules for EndpointSlice {
         for port in &mut self.ports {
             port.name.get_or_insert_default();
             port.protocol.get_or_insert_with(|| "TCP".into());
+        }
+    }
+
+    fn prepare_update(&mut self, _old: &Self, _cx: &RulesCx<'_>) {
+        for endpoint in &mut self.endpoints {
+            // The zone has a field of its own; the older map must not contradict it.
+            endpoint.deprecated_topology.remove("topology.kubernetes.io/zone");
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        one_of(errors, &Path::new("addressType"), &self.address_type, &["FQDN", "IPv4", "IPv6"]);
+        let endpoints = Path::new("endpoints");
+        if self.endpoints.len() > 1000 {
+            errors.too_many(&endpoints, self.endpoints.len(), 1000);
+        } else {
+            for (i, endpoint) in self.endpoints.iter().enumerate() {
+                endpoint_rules(errors, &endpoints.index(i), endpoint, &self.address_type);
+            }
+        }
+        let ports = Path::new("ports");
+        if self.ports.len() > 20_000 {
+            errors.too_many(&ports, self.ports.len(), 20_000);
+            return;
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for (i, port) in self.ports.iter().enumerate() {
+            let path = ports.index(i);
+            let name = port.name.as_deref().unwrap_or("");
+            if !name.is_empty() {
+                check(errors, &path.child("name"), name, dns_label);
+            }
+            if !names.insert(name) {
+                errors.duplicate(&path.child("name"), name);
+            }
+            let protocol = port.protocol.as_deref().unwrap_or("");
+            one_of(errors, &path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+            if let Some(protocol) = &port.app_protocol {
+                check(errors, &path.child("appProtocol"), protocol, qualified_name);
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("addressType"), &self.address_type, &old.address_type);
+    }
+}
+
+fn endpoint_rules(errors: &mut Errors, path: &Path<'_>, endpoint: &Endpoint, address_type: &str) {
+    let addresses = path.child("addresses");
+    if endpoint.addresses.is_empty() {
+        errors.required(&addresses, "must contain at least 1 address");
+    } else if endpoint.addresses.len() > 100 {
+        errors.too_many(&addresses, endpoint.addresses.len(), 100);
+    }
+    for (i, address) in endpoint.addresses.iter().enumerate() {
+        let path = addresses.index(i);
+        match address_type {
+            "IPv4" | "IPv6" => {
+                endpoint_ip(errors, &path, address);
+                if parse_ip(address).is_some_and(|ip| ip.is_ipv6() != (address_type == "IPv6")) {
+                    errors.invalid(&addresses, address.as_str(), format!("must be an {address_type} address"));
+                }
+            }
+            "FQDN" => {
+                let name = address.strip_suffix('.').unwrap_or(address);
+                check(errors, &path, name, dns_subdomain);
+                if !name.contains('.') {
+                    let message = "should be a domain with at least two segments separated by dots";
+                    errors.invalid(&path, name, message);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(node) = &endpoint.node_name {
+        check(errors, &path.child("nodeName"), node, dns_subdomain);
+    }
+    if let Some(hostname) = &endpoint.hostname {
+        check(errors, &path.child("hostname"), hostname, dns_label);
+    }
+    if let Some(hints) = &endpoint.hints {
+        let path = path.child("hints");
+        let zones = path.child("forZones");
+        if hints.for_zones.len() > 8 {
+            errors.too_many(&zones, hints.for_zones.len(), 8);
+        }
+        for (i, zone) in hints.for_zones.iter().enumerate() {
+            check(errors, &zones.index(i).child("name"), &zone.name, label_value);
+            if hints.for_zones[..i].contains(zone) {
+                errors.duplicate(&zones.index(i).child("name"), zone.name.as_str());
+            }
         }
     }
 }

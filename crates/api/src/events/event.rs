@@ -1,7 +1,9 @@
 //! Event: says that something happened to an object, in the newer form.
 
+use crate::checks::immutable;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, MicroTime, Rules, Time, Value};
+use apimachinery::validation::{qualified_name, require};
+use apimachinery::{Api, Errors, Kind, MicroTime, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{int, since, str_of, text};
 use crate::core::event::EventSource;
@@ -90,7 +92,57 @@ pub fn kind() -> Kind {
 
 served!(Event, "events.k8s.io", "v1", "events", true);
 
-impl Rules for Event {}
+impl Rules for Event {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let metadata = Path::new("metadata");
+        if self.metadata.name.is_empty() {
+            errors.required(&metadata.child("name"), "name or generateName is required");
+        }
+        let regarding = Path::new("regarding");
+        let namespace = if self.regarding.namespace.is_empty() { "default" } else { &self.regarding.namespace };
+        let own = &self.metadata.namespace;
+        if namespace != own && !(self.regarding.namespace.is_empty() && own == "kube-system") {
+            let message = "does not match event.namespace";
+            errors.invalid(&regarding.child("namespace"), self.regarding.namespace.as_str(), message);
+        }
+    }
+
+    fn validate_create(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        if self.event_time == MicroTime::default() {
+            errors.required(&Path::new("eventTime"), "");
+        }
+        require(errors, &Path::new("reportingController"), &self.reporting_controller, qualified_name);
+        for (field, value) in
+            [("reportingInstance", &self.reporting_instance), ("action", &self.action), ("reason", &self.reason)]
+        {
+            if value.is_empty() {
+                errors.required(&Path::new(field), "");
+            } else if value.len() > 128 {
+                errors.invalid(&Path::new(field), "", "can have at most 128 characters");
+            }
+        }
+        if self.note.len() > 1024 {
+            errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
+        }
+        if !matches!(self.type_.as_str(), "Normal" | "Warning") {
+            errors.invalid(&Path::new("type"), "", format!("has invalid value: {}", self.type_));
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("regarding"), &self.regarding, &old.regarding);
+        for (field, new, old) in [
+            ("reason", &self.reason, &old.reason),
+            ("action", &self.action, &old.action),
+            ("reportingController", &self.reporting_controller, &old.reporting_controller),
+            ("reportingInstance", &self.reporting_instance, &old.reporting_instance),
+            ("type", &self.type_, &old.type_),
+        ] {
+            immutable(errors, &Path::new(field), new, old);
+        }
+        immutable(errors, &Path::new("eventTime"), &self.event_time, &old.event_time);
+    }
+}
 
 fn last_seen_cell(object: &Value, now: i64) -> Value {
     let series = str_of(object, &["series", "lastObservedTime"]);

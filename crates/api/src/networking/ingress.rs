@@ -1,8 +1,12 @@
 //! Ingress: routes HTTP from outside to services.
 
+use crate::checks::{name, parse_ip};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{
+    check, dns_label, dns_subdomain, path_segment, port_name, port_number, require, wildcard_subdomain,
+};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{count, items, str_of, text_or};
 use crate::core::references::TypedLocalObjectReference;
@@ -160,7 +164,154 @@ pub fn kind() -> Kind {
 
 served!(Ingress, "networking.k8s.io", "v1", "ingresses", true);
 
-impl Rules for Ingress {}
+impl Rules for Ingress {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        if spec.rules.is_empty() && spec.default_backend.is_none() {
+            let message = "either `defaultBackend` or `rules` must be specified";
+            errors.invalid(&path, Value::List(Vec::new()), message);
+        }
+        if let Some(default) = &spec.default_backend {
+            backend(errors, &path.child("defaultBackend"), default);
+        }
+        let rules = path.child("rules");
+        for (i, rule) in spec.rules.iter().enumerate() {
+            let path = rules.index(i);
+            if !rule.host.is_empty() {
+                let field = path.child("host");
+                if parse_ip(&rule.host).is_some() {
+                    errors.invalid(&field, rule.host.as_str(), "must be a DNS name, not an IP address");
+                }
+                host(errors, &field, &rule.host);
+            }
+            let Some(http) = &rule.ingress_rule_value.http else { continue };
+            let http_field = path.child("http");
+            let paths = http_field.child("paths");
+            if http.paths.is_empty() {
+                errors.required(&paths, "");
+            }
+            for (j, item) in http.paths.iter().enumerate() {
+                http_path(errors, &paths.index(j), item);
+            }
+        }
+        let tls = path.child("tls");
+        for (i, entry) in spec.tls.iter().enumerate() {
+            let path = tls.index(i);
+            let hosts = path.child("hosts");
+            for (j, name) in entry.hosts.iter().enumerate() {
+                host(errors, &hosts.index(j), name);
+            }
+            if !entry.secret_name.is_empty() {
+                check(errors, &path.child("secretName"), &entry.secret_name, dns_subdomain);
+            }
+        }
+        if let Some(class) = &spec.ingress_class_name {
+            check(errors, &path.child("ingressClassName"), class, dns_subdomain);
+        }
+    }
+
+    fn validate_create(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        const CLASS: &str = "kubernetes.io/ingress.class";
+        if let Some(class) = self.metadata.annotations.get(CLASS)
+            && let Some(field) = &self.spec.ingress_class_name
+            && class != field
+        {
+            let metadata = Path::new("metadata");
+            let message = "ingressClass annotation and spec.ingressClassName must match";
+            errors.invalid(&metadata.child("annotations").child(CLASS), class.as_str(), message);
+        }
+    }
+}
+
+fn host(errors: &mut Errors, path: &Path<'_>, value: &str) {
+    let form = if value.contains('*') { wildcard_subdomain } else { dns_subdomain };
+    check(errors, path, value, form);
+}
+
+fn http_path(errors: &mut Errors, path: &Path<'_>, item: &HTTPIngressPath) {
+    let field = path.child("path");
+    match item.path_type.as_deref() {
+        None => {
+            errors.required(&path.child("pathType"), "pathType must be specified");
+            return;
+        }
+        Some("Exact" | "Prefix") => {
+            if !item.path.starts_with('/') {
+                errors.invalid(&field, item.path.as_str(), "must be an absolute path");
+            }
+            for part in ["//", "/./", "/../", "%2f", "%2F"].into_iter().filter(|part| item.path.contains(part)) {
+                errors.invalid(&field, item.path.as_str(), format!("must not contain '{part}'"));
+            }
+            for end in ["/..", "/."].into_iter().filter(|end| item.path.ends_with(end)) {
+                errors.invalid(&field, item.path.as_str(), format!("cannot end with '{end}'"));
+            }
+        }
+        Some("ImplementationSpecific") => {
+            if !item.path.is_empty() && !item.path.starts_with('/') {
+                errors.invalid(&field, item.path.as_str(), "must be an absolute path");
+            }
+        }
+        Some(other) => {
+            errors.not_supported(&path.child("pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"]);
+        }
+    }
+    backend(errors, &path.child("backend"), &item.backend);
+}
+
+fn backend(errors: &mut Errors, path: &Path<'_>, backend: &IngressBackend) {
+    match (&backend.resource, &backend.service) {
+        (Some(_), Some(_)) => errors.invalid(path, "", "cannot set both resource and service backends"),
+        (None, None) => errors.invalid(path, "", "resource or service backend is required"),
+        (Some(resource), None) => {
+            let path = path.child("resource");
+            if let Some(group) = &resource.api_group {
+                check(errors, &path.child("apiGroup"), group, dns_subdomain);
+            }
+            require(errors, &path.child("kind"), &resource.kind, path_segment);
+            require(errors, &path.child("name"), &resource.name, path_segment);
+        }
+        (None, Some(service)) => {
+            let field = path.child("service");
+            require(errors, &field.child("name"), &service.name, dns_label);
+            let port = field.child("port");
+            match (service.port.name.as_str(), service.port.number) {
+                ("", 0) => errors.required(path, "port name or number is required"),
+                ("", number) => {
+                    if let Some(fault) = port_number(i64::from(number)) {
+                        errors.invalid(&port.child("number"), number, fault);
+                    }
+                }
+                (name, 0) => check(errors, &port.child("name"), name, port_name),
+                _ => errors.invalid(path, "", "cannot set both port name & port number"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::refuses;
+
+    #[test]
+    fn paths_and_backends_are_sound() {
+        let paths = "spec.rules.0.http.paths.0";
+        refuses(
+            &super::kind(),
+            &[(&format!("{paths}.path"), "\"a//b\"")],
+            &[
+                "spec.rules[0].http.paths[0].path: Invalid value: \"a//b\": must be an absolute path",
+                "spec.rules[0].http.paths[0].path: Invalid value: \"a//b\": must not contain '//'",
+            ],
+        );
+        refuses(
+            &super::kind(),
+            &[(&format!("{paths}.backend"), "{}")],
+            &["spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is required"],
+        );
+    }
+}
 
 fn hosts_cell(object: &Value, _now: i64) -> Value {
     let rules = items(object, &["spec", "rules"]);

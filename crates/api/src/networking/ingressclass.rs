@@ -1,8 +1,10 @@
 //! IngressClass: names the controller that implements an ingress.
 
+use crate::checks::{immutable, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_label, dns_subdomain, path_segment, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{str_of, text};
 use crate::served::served;
@@ -58,6 +60,49 @@ impl Rules for IngressClass {
         if let Some(parameters) = &mut self.spec.parameters {
             parameters.scope.get_or_insert_with(|| "Cluster".into());
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let field = spec.child("controller");
+        let controller = self.spec.controller.as_str();
+        if controller.is_empty() {
+            errors.required(&field, "");
+        } else if controller.len() > 250 {
+            errors.too_long(&field, 250);
+        }
+        match controller.split_once('/') {
+            _ if controller.is_empty() => {}
+            Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+                check(errors, &field, domain, dns_subdomain);
+            }
+            _ => {
+                let message = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+                errors.invalid(&field, controller, message);
+            }
+        }
+        let Some(parameters) = &self.spec.parameters else { return };
+        let path = spec.child("parameters");
+        if let Some(group) = &parameters.api_group {
+            check(errors, &path.child("apiGroup"), group, dns_subdomain);
+        }
+        require(errors, &path.child("kind"), &parameters.kind, path_segment);
+        require(errors, &path.child("name"), &parameters.name, path_segment);
+        let namespace = path.child("namespace");
+        match (parameters.scope.as_deref(), &parameters.namespace) {
+            (Some("Namespace"), None) => errors.required(&namespace, "`parameters.scope` is set to 'Namespace'"),
+            (Some("Namespace"), Some(name)) => check(errors, &namespace, name, dns_label),
+            (Some("Cluster"), Some(_)) => errors.forbidden(&namespace, "`parameters.scope` is set to 'Cluster'"),
+            (Some("Cluster"), None) => {}
+            (None, _) => errors.required(&path.child("scope"), ""),
+            (Some(other), _) => errors.not_supported(&path.child("scope"), other, &["Cluster", "Namespace"]),
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("controller"), &self.spec.controller, &old.spec.controller);
     }
 }
 

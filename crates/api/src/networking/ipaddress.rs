@@ -1,7 +1,9 @@
 //! IPAddress: records who owns a service address.
 
+use crate::checks::immutable;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_subdomain, path_segment, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::str_of;
 use crate::served::served;
@@ -49,7 +51,37 @@ pub fn kind() -> Kind {
 
 served!(IPAddress, "networking.k8s.io", "v1", "ipaddresses", false);
 
-impl Rules for IPAddress {}
+impl Rules for IPAddress {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let metadata = Path::new("metadata");
+        // The canonical form alone, so that an address has one name.
+        let canonical = self.metadata.name.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string());
+        if self.metadata.name.is_empty() {
+            errors.required(&metadata.child("name"), "name or generateName is required");
+        } else if canonical.as_deref() != Some(self.metadata.name.as_str()) {
+            let message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+            errors.invalid(&metadata.child("name"), self.metadata.name.as_str(), message);
+        }
+        let spec = Path::new("spec");
+        let path = spec.child("parentRef");
+        let Some(parent) = &self.spec.parent_ref else {
+            errors.required(&path, "");
+            return;
+        };
+        if !parent.group.is_empty() {
+            check(errors, &path.child("group"), &parent.group, dns_subdomain);
+        }
+        require(errors, &path.child("resource"), &parent.resource, path_segment);
+        require(errors, &path.child("name"), &parent.name, path_segment);
+        if !parent.namespace.is_empty() {
+            check(errors, &path.child("namespace"), &parent.namespace, path_segment);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec").child("parentRef"), &self.spec.parent_ref, &old.spec.parent_ref);
+    }
+}
 
 fn parent_cell(object: &Value, _now: i64) -> Value {
     let Some(parent) = object.at(&["spec", "parentRef"]) else { return "<none>".into() };

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
+use crate::core::pod::validate::tolerations;
+use crate::quantities::{container_resource_name, resource_value};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Quantity, Rules};
+use apimachinery::validation::{dns_label, dns_subdomain, labels, require};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx};
 
 use crate::cells::text;
 use crate::core::nodeselector::Toleration;
@@ -48,4 +52,26 @@ pub fn kind() -> Kind {
 
 served!(RuntimeClass, "node.k8s.io", "v1", "runtimeclasses", false);
 
-impl Rules for RuntimeClass {}
+impl Rules for RuntimeClass {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        require(errors, &Path::new("handler"), &self.handler, dns_label);
+        if let Some(overhead) = &self.overhead {
+            let path = Path::new("overhead");
+            let fixed = path.child("podFixed");
+            for (resource, quantity) in &overhead.pod_fixed {
+                container_resource_name(errors, &fixed.key(resource), resource);
+                resource_value(errors, &fixed.key(resource), resource, quantity);
+            }
+        }
+        if let Some(scheduling) = &self.scheduling {
+            let path = Path::new("scheduling");
+            labels(errors, &path.child("nodeSelector"), &scheduling.node_selector);
+            tolerations(errors, &path.child("tolerations"), &scheduling.tolerations);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("handler"), &self.handler, &old.handler);
+    }
+}

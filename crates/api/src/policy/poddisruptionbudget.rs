@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{at_most_all, count_or_percent, label_selector, maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{Condition, LabelSelector, ObjectMeta};
-use apimachinery::{Api, IntOrString, Kind, Rules, Time};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, IntOrString, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{number, scalar_or};
 use crate::served::served;
@@ -67,4 +69,25 @@ pub fn kind() -> Kind {
 
 served!(PodDisruptionBudget, "policy", "v1", "poddisruptionbudgets", true);
 
-impl Rules for PodDisruptionBudget {}
+impl Rules for PodDisruptionBudget {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        if spec.min_available.is_some() && spec.max_unavailable.is_some() {
+            let shown = apimachinery::Api::to_value(spec);
+            errors.invalid(&path, shown, "minAvailable and maxUnavailable cannot be both set");
+        }
+        for (field, value) in [("minAvailable", &spec.min_available), ("maxUnavailable", &spec.max_unavailable)] {
+            if let Some(value) = value {
+                count_or_percent(errors, &path.child(field), value);
+                at_most_all(errors, &path.child(field), value);
+            }
+        }
+        if let Some(selector) = &spec.selector {
+            label_selector(errors, &path.child("selector"), selector);
+        }
+        let policy = spec.unhealthy_pod_eviction_policy.as_ref();
+        maybe_one_of(errors, &path.child("unhealthyPodEvictionPolicy"), policy, &["AlwaysAllow", "IfHealthyBudget"]);
+    }
+}

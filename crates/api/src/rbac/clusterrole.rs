@@ -1,7 +1,10 @@
 //! ClusterRole: is a set of permissions in all namespaces.
 
+use crate::checks::{label_selector, name};
+use crate::rbac::role::policy_rule;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::path_segment;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::rbac::role::PolicyRule;
 use crate::served::served;
@@ -34,4 +37,23 @@ pub fn kind() -> Kind {
 
 served!(ClusterRole, "rbac.authorization.k8s.io", "v1", "clusterroles", false);
 
-impl Rules for ClusterRole {}
+impl Rules for ClusterRole {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, path_segment);
+        let rules = Path::new("rules");
+        for (i, rule) in self.rules.iter().enumerate() {
+            policy_rule(errors, &rules.index(i), rule, false);
+        }
+        if let Some(aggregation) = &self.aggregation_rule {
+            let rule = Path::new("aggregationRule");
+            let selectors = rule.child("clusterRoleSelectors");
+            if aggregation.cluster_role_selectors.is_empty() {
+                let message = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+                errors.required(&selectors, message);
+            }
+            for (i, selector) in aggregation.cluster_role_selectors.iter().enumerate() {
+                label_selector(errors, &selectors.index(i), selector);
+            }
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! ClusterRoleBinding: grants a cluster role everywhere.
 
+use crate::checks::name;
+use crate::rbac::rolebinding::binding;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::path_segment;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::rbac::rolebinding::role_cell;
 use crate::rbac::rolebinding::subjects;
@@ -42,5 +45,16 @@ impl Rules for ClusterRoleBinding {
             self.role_ref.api_group = "rbac.authorization.k8s.io".into();
         }
         self.subjects.iter_mut().for_each(Subject::set_defaults);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, path_segment);
+        binding(errors, &self.role_ref, &self.subjects, false);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        if self.role_ref != old.role_ref {
+            errors.invalid(&Path::new("roleRef"), apimachinery::Api::to_value(&self.role_ref), "cannot change roleRef");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! RoleBinding: grants a role in one namespace.
 
+use crate::checks::name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_subdomain, path_segment, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{items, str_of};
 use crate::served::served;
@@ -64,6 +66,82 @@ impl Rules for RoleBinding {
             self.role_ref.api_group = "rbac.authorization.k8s.io".into();
         }
         self.subjects.iter_mut().for_each(Subject::set_defaults);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, path_segment);
+        binding(errors, &self.role_ref, &self.subjects, true);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        if self.role_ref != old.role_ref {
+            errors.invalid(&Path::new("roleRef"), apimachinery::Api::to_value(&self.role_ref), "cannot change roleRef");
+        }
+    }
+}
+
+/// Checks what a binding binds to whom.
+pub(crate) fn binding(errors: &mut Errors, role: &RoleRef, subjects: &[Subject], namespaced: bool) {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let path = Path::new("roleRef");
+    if role.api_group != GROUP {
+        errors.not_supported(&path.child("apiGroup"), role.api_group.as_str(), &[GROUP]);
+    }
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    if !kinds.contains(&role.kind.as_str()) {
+        errors.not_supported(&path.child("kind"), role.kind.as_str(), kinds);
+    }
+    require(errors, &path.child("name"), &role.name, path_segment);
+    let list = Path::new("subjects");
+    for (i, subject) in subjects.iter().enumerate() {
+        let path = list.index(i);
+        if subject.name.is_empty() {
+            errors.required(&path.child("name"), "");
+        }
+        let group = path.child("apiGroup");
+        match subject.kind.as_str() {
+            "ServiceAccount" => {
+                if !subject.name.is_empty() {
+                    check(errors, &path.child("name"), &subject.name, dns_subdomain);
+                }
+                if !subject.api_group.is_empty() {
+                    errors.not_supported(&group, subject.api_group.as_str(), &[""]);
+                }
+                if !namespaced && subject.namespace.is_empty() {
+                    errors.required(&path.child("namespace"), "");
+                }
+            }
+            "User" | "Group" => {
+                if subject.api_group != GROUP {
+                    errors.not_supported(&group, subject.api_group.as_str(), &[GROUP]);
+                }
+            }
+            other => errors.not_supported(&path.child("kind"), other, &["ServiceAccount", "User", "Group"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn a_binding_keeps_its_role() {
+        let kind = super::kind();
+        refuses_update(
+            &kind,
+            &[("roleRef.name", "\"other\"")],
+            &[
+                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"other\"}: cannot change roleRef",
+            ],
+        );
+        refuses(
+            &kind,
+            &[("subjects.0.kind", "\"Robot\"")],
+            &[
+                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+            ],
+        );
     }
 }
 

@@ -1,8 +1,11 @@
 //! CSIDriver: describes a storage driver.
 
+use crate::checks::{immutable, maybe_one_of, name, one_of};
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{flag, joined, strings};
 use crate::served::served;
@@ -80,6 +83,52 @@ impl Rules for CSIDriver {
         }
         spec.requires_republish.get_or_insert(false);
         spec.se_linux_mount.get_or_insert(false);
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        driver_name(errors, &Path::new("metadata").child("name"), &self.metadata.name);
+        for (field, value) in [
+            ("attachRequired", self.spec.attach_required),
+            ("podInfoOnMount", self.spec.pod_info_on_mount),
+            ("storageCapacity", self.spec.storage_capacity),
+        ] {
+            if value.is_none() {
+                errors.required(&path.child(field), "");
+            }
+        }
+        let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+        maybe_one_of(errors, &path.child("fsGroupPolicy"), self.spec.fs_group_policy.as_ref(), &policies);
+        let modes = path.child("volumeLifecycleModes");
+        for mode in &self.spec.volume_lifecycle_modes {
+            one_of(errors, &modes, mode, &["Ephemeral", "Persistent"]);
+        }
+        let requests = path.child("tokenRequests");
+        for (i, request) in self.spec.token_requests.iter().enumerate() {
+            let path = requests.index(i);
+            if self.spec.token_requests[..i].iter().any(|other| other.audience == request.audience) {
+                errors.duplicate(&path.child("audience"), request.audience.as_str());
+            }
+            let field = path.child("expirationSeconds");
+            match request.expiration_seconds {
+                Some(seconds) if seconds < 600 => {
+                    errors.invalid(&field, seconds, "may not specify a duration less than 10 minutes");
+                }
+                Some(seconds) if seconds > 1 << 32 => {
+                    errors.invalid(&field, seconds, "may not specify a duration larger than 2^32 seconds");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        let (new, old) = (&self.spec, &old.spec);
+        immutable(errors, &path.child("attachRequired"), &new.attach_required, &old.attach_required);
+        let modes = (&new.volume_lifecycle_modes, &old.volume_lifecycle_modes);
+        immutable(errors, &path.child("volumeLifecycleModes"), modes.0, modes.1);
     }
 }
 

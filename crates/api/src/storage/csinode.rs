@@ -1,7 +1,10 @@
 //! CSINode: lists the storage drivers on a node.
 
+use crate::checks::name;
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain, qualified_name};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::count;
 use crate::served::served;
@@ -90,4 +93,29 @@ pub fn kind() -> Kind {
 
 served!(CSINode, "storage.k8s.io", "v1", "csinodes", false);
 
-impl Rules for CSINode {}
+impl Rules for CSINode {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let drivers = spec.child("drivers");
+        for (i, driver) in self.spec.drivers.iter().enumerate() {
+            let path = drivers.index(i);
+            driver_name(errors, &path.child("name"), &driver.name);
+            if self.spec.drivers[..i].iter().any(|other| other.name == driver.name) {
+                errors.duplicate(&path.child("name"), driver.name.as_str());
+            }
+            if driver.node_id.is_empty() {
+                errors.required(&path.child("nodeID"), "");
+            } else if driver.node_id.len() > 256 {
+                errors.too_long(&path.child("nodeID"), 256);
+            }
+            let keys = path.child("topologyKeys");
+            for (j, key) in driver.topology_keys.iter().enumerate() {
+                check(errors, &keys.index(j), key, qualified_name);
+                if driver.topology_keys[..j].contains(key) {
+                    errors.duplicate(&keys.index(j), key.as_str());
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! CSIStorageCapacity: reports free capacity in one part of the topology.
 
+use crate::checks::{immutable, label_selector, name};
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::{Api, Kind, Quantity, Rules};
+use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx};
 
 use crate::cells::{scalar_or, text};
 use crate::served::served;
@@ -34,4 +36,20 @@ pub fn kind() -> Kind {
 
 served!(CSIStorageCapacity, "storage.k8s.io", "v1", "csistoragecapacities", true);
 
-impl Rules for CSIStorageCapacity {}
+impl Rules for CSIStorageCapacity {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        if let Some(topology) = &self.node_topology {
+            label_selector(errors, &Path::new("nodeTopology"), topology);
+        }
+        require(errors, &Path::new("storageClassName"), &self.storage_class_name, dns_subdomain);
+        if let Some(capacity) = &self.capacity {
+            crate::quantities::nonnegative(errors, &Path::new("capacity"), capacity);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("nodeTopology"), &self.node_topology, &old.node_topology);
+        immutable(errors, &Path::new("storageClassName"), &self.storage_class_name, &old.storage_class_name);
+    }
+}

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time};
+use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{flag, text};
 use crate::core::persistentvolume::PersistentVolumeSpec;
@@ -81,4 +84,28 @@ pub fn kind() -> Kind {
 
 served!(VolumeAttachment, "storage.k8s.io", "v1", "volumeattachments", false);
 
-impl Rules for VolumeAttachment {}
+impl Rules for VolumeAttachment {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        driver_name(errors, &path.child("attacher"), &self.spec.attacher);
+        require(errors, &path.child("nodeName"), &self.spec.node_name, dns_subdomain);
+        let source = path.child("source");
+        match (&self.spec.source.persistent_volume_name, &self.spec.source.inline_volume_spec) {
+            (None, None) => {
+                errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+            }
+            (Some(_), Some(_)) => {
+                errors.forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
+            }
+            (Some(name), None) => {
+                require(errors, &source.child("persistentVolumeName"), name, dns_subdomain);
+            }
+            (None, Some(_)) => {}
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
+    }
+}

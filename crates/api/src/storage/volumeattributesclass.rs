@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::cells::text;
 use crate::served::served;
@@ -30,4 +33,18 @@ pub fn kind() -> Kind {
 
 served!(VolumeAttributesClass, "storage.k8s.io", "v1", "volumeattributesclasses", false);
 
-impl Rules for VolumeAttributesClass {}
+impl Rules for VolumeAttributesClass {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        driver_name(errors, &Path::new("driverName"), &self.driver_name);
+        let parameters = Path::new("parameters");
+        if self.parameters.is_empty() {
+            errors.required(&parameters, "must contain at least one key/value pair");
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("driverName"), &self.driver_name, &old.driver_name);
+        immutable(errors, &Path::new("parameters"), &self.parameters, &old.parameters);
+    }
+}
