@@ -1,6 +1,6 @@
 //! The ClusterRoles of the controllers; each is bound to the service account of the same name in kube-system.
 
-use super::policy::{ROLE, Role, named, rule, url};
+use super::policy::{ROLE, Role, named, rule};
 
 /// Every controller's role.
 pub const CONTROLLER_ROLES: &[Role] = &[
