@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use apimachinery::{GroupVersionResource, SmolStr, Status, Value};
-use engine::{Cx, Target};
+use engine::{Cx, Engine, Target};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -88,7 +88,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
         }
         ("services", "proxy") => {
             let (scheme, name, port) = split_name(&target.name);
-            let (host, port) = endpoint(server, cx, &target.namespace, name, port).await?;
+            let (host, port) = endpoint(&server.engine, cx, &target.namespace, name, port).await?;
             Onward { scheme, host, port, path: format!("/{}", request.info.rest), kubelet: false }
         }
         (resource, subresource) => {
@@ -110,24 +110,23 @@ fn split_name(text: &str) -> (&'static str, &str, &str) {
 }
 
 async fn object(
-    server: &ApiServer,
+    engine: &Engine,
     cx: &Cx,
     group: &str,
     resource: &str,
     namespace: &str,
     name: &str,
 ) -> Result<Value, Status> {
-    let kind = server
-        .engine
+    let kind = engine
         .catalog()
         .kind(group, "v1", resource)
         .ok_or_else(|| Status::internal(format!("{resource} are not served")))?;
     let target = Target { kind, namespace: namespace.into(), name: name.into(), subresource: SmolStr::default() };
-    server.engine.get(cx, &target).await?.tree()
+    engine.get(cx, &target).await?.tree()
 }
 
 async fn pod(server: &ApiServer, cx: &Cx, target: &Target) -> Result<Value, Status> {
-    object(server, cx, "", "pods", &target.namespace, &target.name).await
+    object(&server.engine, cx, "", "pods", &target.namespace, &target.name).await
 }
 
 /// The pod, and which of its containers is meant.
@@ -191,7 +190,7 @@ async fn kubelet_of_pod(server: &ApiServer, cx: &Cx, pod: &Value, path: String) 
 
 /// The address at which a node's kubelet listens.
 async fn node_address(server: &ApiServer, cx: &Cx, name: &str) -> Result<(String, i64), Status> {
-    let node = object(server, cx, "", "nodes", "", name).await?;
+    let node = object(&server.engine, cx, "", "nodes", "", name).await?;
     let addresses = node.at(&["status", "addresses"]).and_then(Value::as_list).unwrap_or_default();
     let address = ["InternalIP", "ExternalIP", "Hostname"]
         .iter()
@@ -223,8 +222,14 @@ fn pod_port(pod: &Value, port: &str) -> Result<i64, Status> {
 }
 
 /// Any ready endpoint of a service's port.
-async fn endpoint(server: &ApiServer, cx: &Cx, namespace: &str, name: &str, port: &str) -> Result<(String, i64), Status> {
-    let service = object(server, cx, "", "services", namespace, name).await?;
+pub(crate) async fn endpoint(
+    engine: &Engine,
+    cx: &Cx,
+    namespace: &str,
+    name: &str,
+    port: &str,
+) -> Result<(String, i64), Status> {
+    let service = object(engine, cx, "", "services", namespace, name).await?;
     let ports = service.at(&["spec", "ports"]).and_then(Value::as_list).unwrap_or_default();
     let wanted = match (port, ports) {
         ("", [one]) => one,
@@ -237,8 +242,7 @@ async fn endpoint(server: &ApiServer, cx: &Cx, namespace: &str, name: &str, port
             .ok_or_else(|| Status::service_unavailable(format!("no service port {text:?} found for service {name:?}")))?,
     };
     let port_name = wanted.str_at(&["name"]).unwrap_or_default();
-    let kind = server
-        .engine
+    let kind = engine
         .catalog()
         .kind("discovery.k8s.io", "v1", "endpointslices")
         .ok_or_else(|| Status::internal("endpoint slices are not served"))?;
@@ -246,7 +250,7 @@ async fn endpoint(server: &ApiServer, cx: &Cx, namespace: &str, name: &str, port
         Target { kind, namespace: namespace.into(), name: SmolStr::default(), subresource: SmolStr::default() };
     let labels = apimachinery::selector::LabelSelector::parse(&format!("kubernetes.io/service-name={name}"))
         .map_err(|e| Status::bad_request(e.to_string()))?;
-    let page = server.engine.list(cx, &target, &engine::ListOptions { labels, ..Default::default() }).await?;
+    let page = engine.list(cx, &target, &engine::ListOptions { labels, ..Default::default() }).await?;
     for slice in &page.objects {
         let slice = slice.tree()?;
         let ports = slice.get("ports").and_then(Value::as_list).unwrap_or_default();

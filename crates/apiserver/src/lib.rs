@@ -8,6 +8,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod connect;
+pub mod convert;
 
 mod discovery;
 mod eviction;
@@ -21,8 +22,10 @@ pub mod request;
 mod resource;
 mod respond;
 pub mod server;
+pub mod seal;
 mod subresource;
 mod tree;
 mod watch;
+pub mod webhook;
 
 pub use server::{ApiServer, Config};
