@@ -30,6 +30,8 @@ const KINDS: &[(&str, &str)] = &[
     ("apps/v1", "Deployment"),
     ("networking.k8s.io/v1", "Ingress"),
     ("batch/v1", "Job"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("v1", "PersistentVolume"),
 ];
 
 #[test]

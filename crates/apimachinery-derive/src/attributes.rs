@@ -96,6 +96,7 @@ pub struct FieldAttributes {
     max_properties: Option<u64>,
     immutable: bool,
     atomic: bool,
+    granular: bool,
     list: String,
     keys: Vec<String>,
     patch_strategy: String,
@@ -141,6 +142,7 @@ impl FieldAttributes {
             "required" => self.required = true,
             "immutable" => self.immutable = true,
             "atomic" => self.atomic = true,
+            "granular" => self.granular = true,
             "default" => self.default = Some(text(&meta)?),
             "enumeration" => self.enumeration = texts(&meta)?,
             "format" => self.format = text(&meta)?,
@@ -171,12 +173,12 @@ impl FieldAttributes {
     }
 
     pub fn patch(&self) -> syn::Result<TokenStream> {
-        let (mut merge, mut retain) = (false, false);
+        let (mut merge, mut retain, mut replace) = (false, false, false);
         for strategy in self.patch_strategy.split(',').filter(|s| !s.is_empty()) {
             match strategy {
                 "merge" => merge = true,
                 "retainKeys" => retain = true,
-                "replace" => {}
+                "replace" => replace = true,
                 other => {
                     return Err(syn::Error::new(
                         proc_macro2::Span::call_site(),
@@ -186,7 +188,7 @@ impl FieldAttributes {
             }
         }
         let key = &self.merge_key;
-        Ok(quote! { Patch { merge: #merge, retain_keys: #retain, merge_key: #key } })
+        Ok(quote! { Patch { merge: #merge, retain_keys: #retain, replace: #replace, merge_key: #key } })
     }
 
     /// The facets' literal, when anything is declared. Every member is written out: functional update would need a
@@ -207,6 +209,7 @@ impl FieldAttributes {
             || self.max_properties.is_some()
             || self.immutable
             || self.atomic
+            || self.granular
             || !self.list.is_empty();
         if !declared {
             return None;
@@ -220,7 +223,7 @@ impl FieldAttributes {
         let (min_length, max_length) = (count(self.min_length), count(self.max_length));
         let (min_items, max_items) = (count(self.min_items), count(self.max_items));
         let (min_properties, max_properties) = (count(self.min_properties), count(self.max_properties));
-        let (immutable, atomic) = (self.immutable, self.atomic);
+        let (immutable, atomic, granular) = (self.immutable, self.atomic, self.granular);
         let list_type = match self.list.as_str() {
             "atomic" => quote! { Some(ListType::Atomic) },
             "set" => quote! { Some(ListType::Set) },
@@ -249,6 +252,7 @@ impl FieldAttributes {
                 list_type: #list_type,
                 list_map_keys: Cow::Borrowed(&[#(Cow::Borrowed(#keys)),*]),
                 atomic: #atomic,
+                granular: #granular,
                 rules: Cow::Borrowed(&[]),
                 junctors: None,
             }

@@ -189,7 +189,7 @@ fn list_of(components: &mut Components, kind: &Kind, name: &str, object: &Value)
     items.insert("items", object.clone());
     let mut properties = Map::new();
     properties.insert("items", items);
-    properties.insert("metadata", metadata);
+    properties.insert("metadata", components.by_value(metadata));
     let mut list = Map::new();
     list.insert("description", format!("A list of {}.", kind.kind));
     list.insert("type", "object");

@@ -122,12 +122,14 @@ pub enum Omit {
 pub struct Patch {
     pub merge: bool,
     pub retain_keys: bool,
+    /// Said in so many words: a struct or map is replaced too, which otherwise merge member by member.
+    pub replace: bool,
     pub merge_key: &'static str,
 }
 
 impl Patch {
     /// Replace as a whole: what a field without a strategy gets.
-    pub const REPLACE: Patch = Patch { merge: false, retain_keys: false, merge_key: "" };
+    pub const REPLACE: Patch = Patch { merge: false, retain_keys: false, replace: false, merge_key: "" };
 }
 
 /// One position in a shape: a type and what is declared about it there.
@@ -222,6 +224,8 @@ pub struct Facets {
     pub list_map_keys: Cow<'static, [Text]>,
     /// A map or struct that server-side apply treats as one value.
     pub atomic: bool,
+    /// A struct that is not atomic here although its type is.
+    pub granular: bool,
     /// `x-kubernetes-validations`, in order.
     pub rules: Cow<'static, [CelRule]>,
     /// `not`, `allOf`, `anyOf`, `oneOf`: value validation only, present in custom resources alone.
@@ -251,6 +255,7 @@ impl Facets {
         list_type: None,
         list_map_keys: Cow::Borrowed(&[]),
         atomic: false,
+        granular: false,
         rules: Cow::Borrowed(&[]),
         junctors: None,
     };

@@ -90,7 +90,7 @@ pub struct PersistentVolumeSpec {
     pub persistent_volume_source: PersistentVolumeSource,
     #[api(3, omitempty, list = "atomic")]
     pub access_modes: Vec<String>,
-    #[api(4, omitempty)]
+    #[api(4, omitempty, granular)]
     pub claim_ref: Option<ObjectReference>,
     #[api(5, omitempty, enumeration("Delete", "Recycle", "Retain"))]
     pub persistent_volume_reclaim_policy: String,

@@ -83,6 +83,7 @@ pub struct CSINodeStatus {
 
 pub fn kind() -> Kind {
     Kind::cluster::<CSINode>("storage.k8s.io", "v1", "csinodes")
+        .status()
         .code_column("Drivers", "integer", |o, _| Value::Int(count(o, &["spec", "drivers"])))
         .age()
         .example(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Dialect;
 use crate::json_text;
 use crate::lookup::each_field;
-use crate::schema::{AnyKind, CelRule, Facets, Field, ListType, Literal, Node, Patch, Struct, Type};
+use crate::schema::{AnyKind, CelRule, Facets, Field, ListType, Literal, Node, Omit, Patch, Struct, Type};
 use crate::value::{Map, Value};
 
 /// Named schemas, gathered while others refer to them.
@@ -40,6 +40,18 @@ impl Components {
             self.named.insert(name.to_string(), body);
         }
         self.reference(name)
+    }
+
+    /// A reference at a field that is a struct by value.
+    pub(super) fn by_value(&self, reference: Value) -> Value {
+        match reference {
+            Value::Map(mut map) if self.dialect == Dialect::V3 => {
+                wrap_reference(&mut map, self.dialect);
+                map.insert("default", Map::new());
+                Value::Map(map)
+            }
+            other => other,
+        }
     }
 
     /// The schema of a struct, written out.
@@ -81,12 +93,17 @@ impl Components {
 
     fn field(&mut self, field: &Field) -> Value {
         let mut value = self.node(&field.node);
-        let Patch { merge, retain_keys, merge_key } = field.patch;
+        if let (Value::Map(map), Some(zero), Dialect::V3) = (&mut value, zero_value(field), self.dialect) {
+            wrap_reference(map, self.dialect);
+            map.get_or_insert_with("default", || zero);
+        }
+        let Patch { merge, retain_keys, replace, merge_key } = field.patch;
         if let Value::Map(map) = &mut value {
             let strategy = match (merge, retain_keys) {
                 (true, true) => "merge,retainKeys",
                 (true, false) => "merge",
                 (false, true) => "retainKeys",
+                (false, false) if replace => "replace",
                 (false, false) => "",
             };
             if !strategy.is_empty() {
@@ -109,6 +126,9 @@ impl Components {
         };
         let mut declared = Map::new();
         self.facets(facets, &mut declared);
+        if !matches!(node.ty, Type::List(_)) {
+            declared.remove("x-kubernetes-list-type");
+        }
         if !declared.is_empty() {
             wrap_reference(&mut map, self.dialect);
             for (key, value) in declared {
@@ -272,8 +292,8 @@ impl Components {
             let keys: Vec<Value> = facets.list_map_keys.iter().map(|k| Value::from(&**k)).collect();
             map.insert("x-kubernetes-list-map-keys", keys);
         }
-        if facets.atomic {
-            map.insert("x-kubernetes-map-type", "atomic");
+        if facets.atomic || facets.granular {
+            map.insert("x-kubernetes-map-type", if facets.atomic { "atomic" } else { "granular" });
         }
         if !facets.rules.is_empty() {
             map.insert("x-kubernetes-validations", facets.rules.iter().map(rule).collect::<Vec<_>>());
@@ -291,6 +311,20 @@ impl Components {
                 map.insert("not", not);
             }
         }
+    }
+}
+
+/// What a field is that nobody set: a built-in's struct by value, or a scalar that is always written.
+fn zero_value(field: &Field) -> Option<Value> {
+    if field.pointer || field.tag == 0 {
+        return None;
+    }
+    match (&field.node.ty, field.omit) {
+        (Type::Struct(_), _) => Some(Value::Map(Map::new())),
+        (Type::Bool, Omit::Never) => Some(Value::Bool(false)),
+        (Type::Int32 | Type::Int64 | Type::Double, Omit::Never) => Some(Value::Int(0)),
+        (Type::String, Omit::Never) => Some("".into()),
+        _ => None,
     }
 }
 

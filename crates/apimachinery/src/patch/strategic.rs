@@ -68,10 +68,6 @@ impl<'a> Shape<'a> {
         }
     }
 
-    fn map_member(self, key: &str) -> Result<Shape<'a>, Error> {
-        Ok(Shape::of(self.member(key)?.0))
-    }
-
     fn list_member(self, key: &str) -> Result<(Shape<'a>, Patch), Error> {
         let (node, patch) = self.member(key)?;
         match &node.ty {
@@ -109,7 +105,10 @@ fn merge_map(mut object: Map, mut patch: Map, shape: Shape<'_>) -> Result<Map, E
             continue;
         }
         let merged = match (object.remove(&key), value) {
-            (Some(Value::Map(old)), Value::Map(new)) => Value::Map(merge_map(old, new, shape.map_member(&key)?)?),
+            (Some(Value::Map(old)), Value::Map(new)) => {
+                let (node, patch) = shape.member(&key)?;
+                Value::Map(if patch.replace { new } else { merge_map(old, new, Shape::of(node))? })
+            }
             (Some(Value::List(old)), Value::List(new)) => {
                 let (element, patch) = shape.list_member(&key)?;
                 if patch.merge || delete_list {
@@ -574,7 +573,7 @@ mod tests {
                 field("value", Type::String, Patch::REPLACE),
             ]);
             let item = Type::Struct(StructRef::Shared(std::sync::Arc::new(item)));
-            let merge = |merge_key| Patch { merge: true, retain_keys: false, merge_key };
+            let merge = |merge_key| Patch { merge: true, retain_keys: false, replace: false, merge_key };
             structure(vec![
                 field("items", list(item), merge("name")),
                 field("words", list(Type::String), merge("")),

@@ -268,7 +268,7 @@ pub struct ContainerRestartRuleOnExitCodes {
 #[derive(Api, Clone, Debug, Default, PartialEq)]
 #[api(name = "io.k8s.api.core.v1.EphemeralContainerCommon")]
 pub struct EphemeralContainerCommon {
-    #[api(1)]
+    #[api(1, required)]
     pub name: String,
     #[api(2, omitempty)]
     pub image: String,
