@@ -427,7 +427,7 @@ pub struct Event {
     pub kind: EventKind,
     /// The key as it is now; a deletion has only `key` and `mod_revision`.
     pub kv: KeyValue,
-    /// The key before the change; absent when it was not there, or when that version was compacted.
+    /// The key before the change; absent when it was not there, and perhaps when that version was compacted.
     pub prev: Option<KeyValue>,
 }
 

@@ -286,11 +286,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// `events` in rising order.
-    pub fn new(
-        events: VecDeque<Past>,
-        medium: Arc<Medium>,
-        compacted: Arc<std::sync::atomic::AtomicI64>,
-    ) -> Backlog {
+    pub fn new(events: VecDeque<Past>, medium: Arc<Medium>, compacted: Arc<std::sync::atomic::AtomicI64>) -> Backlog {
         Backlog { events, medium, compacted }
     }
 

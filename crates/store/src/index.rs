@@ -127,11 +127,7 @@ impl Index {
     }
 
     /// Every key of a range with the version that was current at a revision, deletions left out.
-    pub fn range<'a>(
-        &'a self,
-        range: &'a KeyRange,
-        revision: i64,
-    ) -> impl Iterator<Item = (&'a Bytes, &'a Version)> {
+    pub fn range<'a>(&'a self, range: &'a KeyRange, revision: i64) -> impl Iterator<Item = (&'a Bytes, &'a Version)> {
         self.entries(range).filter_map(move |(key, versions)| {
             let version = versions.iter().rev().find(|v| v.mod_revision <= revision)?;
             (!version.is_deletion()).then_some((key, version))

@@ -27,6 +27,8 @@ mod writer;
 
 #[cfg(feature = "rocksdb")]
 mod disk;
+#[cfg(feature = "rocksdb")]
+mod wal;
 
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use contract::{

@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::{Clock, MonotonicClock};
 use crate::contract::{
-    BoxFuture, Grant, KeyRange, LeaseStatus, RangeRequest, RangeResponse, Stats, Store, Txn, TxnResponse,
-    Verified, WatchRequest,
+    BoxFuture, Grant, KeyRange, LeaseStatus, RangeRequest, RangeResponse, Stats, Store, Txn, TxnResponse, Verified,
+    WatchRequest,
 };
 use crate::error::Error;
 use crate::hub::{Backlog, Hub, Past, Watch};
@@ -257,10 +257,11 @@ impl LocalStore {
             }
             let medium = self.shared.medium.clone();
             let loaded = tokio::task::spawn_blocking(move || {
-                on_disk
-                    .into_iter()
-                    .map(|(at, revision, sub)| Ok((at, medium.value(revision, sub)?)))
-                    .collect::<Result<Vec<_>, Error>>()
+                on_disk.into_iter().map(|(at, revision, sub)| Ok((at, medium.value(revision, sub)?))).collect::<Result<
+                    Vec<_>,
+                    Error,
+                >>(
+                )
             });
             let mut complete = true;
             for (at, value) in loaded.await.map_err(|_| Error::Closed)?? {

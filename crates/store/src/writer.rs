@@ -242,6 +242,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Every write is synced before the next one: only the last can ever be torn, which `wal` builds upon.
     fn make_durable(&mut self, batch: Batch, revision: i64) -> Result<(), Error> {
         let shared = &self.shared;
         let bytes = batch.bytes();
@@ -454,7 +455,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes records that a compaction made useless. Needs no sync: what comes back after a crash is removed again.
+    /// Removes records that a compaction made useless; what comes back after a crash is removed again.
     fn remove_useless(&mut self, at_most: usize) -> Result<(), Error> {
         if self.useless.is_empty() {
             return Ok(());
@@ -468,7 +469,8 @@ impl Writer {
         for (revision, sub) in self.useless.drain(keep..) {
             batch.delete(record::change_key(revision, sub));
         }
-        self.shared.medium.write(batch)
+        let revision = self.shared.state.read().revision;
+        self.make_durable(batch, revision)
     }
 
     /// Writes the volatile keys that changed since the last snapshot.
@@ -494,7 +496,8 @@ impl Writer {
                 }
             }
         }
-        self.shared.medium.write(batch)
+        let revision = self.shared.state.read().revision;
+        self.make_durable(batch, revision)
     }
 
     fn checkpoint(&mut self, folder: PathBuf) -> Result<(), Error> {
@@ -567,9 +570,5 @@ impl Writer {
 }
 
 fn take(staged: Staged<'_>) -> Group {
-    Group {
-        revision: staged.revision,
-        leases: staged.leases_changed.into_iter().collect(),
-        changes: staged.changes,
-    }
+    Group { revision: staged.revision, leases: staged.leases_changed.into_iter().collect(), changes: staged.changes }
 }
