@@ -115,15 +115,18 @@ fn forwarding_is_put_back() {
     let space = linux::netlink::namespace::Namespace::create().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("sysctls");
-    let read = || cni::sysctl::read("net/ipv4/ip_forward").unwrap();
+    let read = |key: &str| cni::sysctl::read(key).unwrap();
+    space.route_socket().unwrap().add_bridge("up0", 0, None).unwrap();
+    let keys = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/up0/accept_ra"];
     space
         .run(|| {
-            cni::sysctl::write("net/ipv4/ip_forward", "0").unwrap();
+            cni::sysctl::write(keys[0], "0").unwrap();
+            let before = keys.map(read);
             cni::node::prepare(&record).unwrap();
             cni::node::prepare(&record).unwrap();
-            assert_eq!(read(), "1");
+            assert_eq!(keys.map(read), ["1", "1", "2"]);
             cni::node::restore(&record).unwrap();
-            assert_eq!(read(), "0");
+            assert_eq!(keys.map(read), before);
             cni::node::restore(&record).unwrap();
         })
         .unwrap();

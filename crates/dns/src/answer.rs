@@ -32,7 +32,7 @@ pub enum Answer {
     /// There is no such name.
     NoName,
     /// The name is another's: its alias, and the name to ask for.
-    Alias { alias: Record, target: Name },
+    Alias { alias: Box<Record>, target: Name },
     /// The name is not the cluster's.
     Elsewhere,
 }
@@ -178,7 +178,7 @@ impl Question<'_> {
         }
         let Ok(mut target) = Name::from_ascii(target) else { return Answer::NoData };
         target.set_fqdn(true);
-        Answer::Alias { alias: self.record(RData::CNAME(CNAME(target.clone()))), target }
+        Answer::Alias { alias: Box::new(self.record(RData::CNAME(CNAME(target.clone())))), target }
     }
 
     fn all_ports(&self, namespace: &str, name: &str, service: &Service) -> Answer {

@@ -159,10 +159,10 @@ async fn udp(server: SocketAddr, bytes: &[u8], request: &Message) -> std::io::Re
     loop {
         let length = socket.recv(&mut buffer).await?;
         // A forged or late answer is passed over; the right one may still come.
-        if let Ok(answer) = Message::from_vec(&buffer[..length]) {
-            if belongs(&answer, request) {
-                return Ok(answer);
-            }
+        if let Ok(answer) = Message::from_vec(&buffer[..length])
+            && belongs(&answer, request)
+        {
+            return Ok(answer);
         }
     }
 }

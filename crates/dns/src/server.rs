@@ -223,7 +223,7 @@ async fn reply_to(request: &Message, shared: &Shared) -> Message {
             reply.authorities.push(soa);
         }
         Answer::Alias { alias, target } => {
-            reply.answers.push(alias);
+            reply.answers.push(*alias);
             if query.query_type() != RecordType::CNAME {
                 let next = Query::query(target, query.query_type());
                 follow(&mut reply, next, shared, dnssec).await;
@@ -245,7 +245,7 @@ async fn follow(reply: &mut Message, query: Query, shared: &Shared, dnssec: bool
     match found {
         Answer::Found { answers, .. } => reply.answers.extend(answers),
         // An alias of an alias is for the asker to follow: two services could stand for each other.
-        Answer::Alias { alias, .. } => reply.answers.push(alias),
+        Answer::Alias { alias, .. } => reply.answers.push(*alias),
         Answer::NoData | Answer::NoName => {}
         Answer::Elsewhere => {
             let more = shared.forwarder.ask(&query, dnssec, true).await;

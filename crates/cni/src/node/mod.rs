@@ -36,20 +36,34 @@ pub fn prepare(record: &Path) -> Result<()> {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?,
         Err(_) => BTreeMap::new(),
     };
-    for v6 in [false, true] {
-        let key = forwarding_key(v6);
-        match sysctl::read(key) {
-            Ok(value) => {
-                old.entry(key.to_owned()).or_insert(value);
-            }
-            // A kernel without IPv6.
-            Err(_) if v6 => {}
-            Err(error) => return Err(error),
+    let known = old.len();
+    let mut wanted = vec![(forwarding_key(false).to_owned(), "1")];
+    if sysctl::read(forwarding_key(true)).is_ok() {
+        // A host that passes packets on stops listening to routers, and would lose its own way out after a while.
+        wanted.extend(listening_to_routers().into_iter().map(|key| (key, "2")));
+        wanted.push((forwarding_key(true).to_owned(), "1"));
+    }
+    for (key, _) in &wanted {
+        if !old.contains_key(key) {
+            old.insert(key.clone(), sysctl::read(key)?);
         }
     }
-    let bytes = serde_json::to_vec_pretty(&old).map_err(Error::decode("sysctl record"))?;
-    cache::write_durably(record, &bytes)?;
-    old.keys().try_for_each(|key| sysctl::write(key, "1").map(|_| ()))
+    if old.len() != known {
+        let bytes = serde_json::to_vec_pretty(&old).map_err(Error::decode("sysctl record"))?;
+        cache::write_durably(record, &bytes)?;
+    }
+    wanted.iter().try_for_each(|(key, value)| sysctl::write(key, value).map(|_| ()))
+}
+
+/// The settings of links, other than pods', that take their routes from routers as long as the host forwards nothing.
+fn listening_to_routers() -> Vec<String> {
+    let folder = std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    let names = folder.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| !matches!(name.as_str(), "all" | "default" | "lo") && !name.starts_with(LINK_PREFIX))
+        .map(|name| format!("net/ipv6/conf/{name}/accept_ra"))
+        .filter(|key| sysctl::read(key).is_ok_and(|value| value == "1"))
+        .collect()
 }
 
 /// Puts back what [`prepare`] found.
@@ -61,8 +75,16 @@ pub fn restore(record: &Path) -> Result<()> {
     };
     let old: BTreeMap<String, String> =
         serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?;
-    for (key, value) in old {
-        sysctl::write(&key, &value)?;
+    // Forwarding first: it resets how links listen to routers.
+    let (forwarding, others): (Vec<_>, Vec<_>) =
+        old.iter().partition(|(key, _)| key.ends_with("forward") || key.ends_with("forwarding"));
+    for (key, value) in forwarding.into_iter().chain(others) {
+        match sysctl::write(key, value) {
+            // A link that is gone took its settings along.
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
     }
     std::fs::remove_file(record).map_err(Error::file(record))
 }
