@@ -85,6 +85,10 @@ pub(crate) fn valid_attachments(request: &Request) -> Result<Vec<(String, String
     let Some(list) = request.config.get("cni.dev/valid-attachments") else {
         return Err(Error::Config("cni.dev/valid-attachments is missing".to_owned()));
     };
+    // Programs in Go write an empty list so.
+    if list.is_null() {
+        return Ok(Vec::new());
+    }
     let list = Vec::<Attachment>::deserialize(list).map_err(Error::decode("cni.dev/valid-attachments"))?;
     Ok(list.into_iter().map(|attachment| (attachment.container, attachment.ifname)).collect())
 }
