@@ -17,40 +17,58 @@ pub struct Options {
 }
 
 struct Protocol {
-    module: &'static str,
+    /// A Go module, or a folder of this repository.
+    home: Home,
     definition: &'static str,
     package_file: &'static str,
     draft: &'static str,
     title: &'static str,
 }
 
-const PROTOCOLS: [Protocol; 1] = [Protocol {
-    module: "k8s.io/cri-api@v0.37.2",
-    definition: "pkg/apis/runtime/v1/api.proto",
-    package_file: "runtime.v1.rs",
-    draft: "crates/cri/src/v1.rs",
-    title: "Messages and services of the container runtime protocol, version 1.",
-}];
+enum Home {
+    Module(&'static str),
+    Folder(&'static str),
+}
+
+const PROTOCOLS: [Protocol; 2] = [
+    Protocol {
+        home: Home::Module("k8s.io/cri-api@v0.37.2"),
+        definition: "pkg/apis/runtime/v1/api.proto",
+        package_file: "runtime.v1.rs",
+        draft: "crates/cri/src/v1.rs",
+        title: "Messages and services of the container runtime protocol, version 1.",
+    },
+    Protocol {
+        home: Home::Folder("crates/cri/proto"),
+        definition: "archives.proto",
+        package_file: "skiff.runtime.v1.rs",
+        draft: "crates/cri/src/archives.rs",
+        title: "Brings image archives to a runtime, which the container runtime protocol has no call for.",
+    },
+];
 
 /// Drafts every protocol.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository's root")?;
     for protocol in &PROTOCOLS {
-        let draft = draft(&options.modules, protocol).with_context(|| protocol.module.to_owned())?;
+        let folder = match protocol.home {
+            Home::Module(module) => options.modules.join(module),
+            Home::Folder(folder) => root.join(folder),
+        };
+        let draft = draft(&folder, protocol).with_context(|| protocol.definition.to_owned())?;
         let path = root.join(protocol.draft);
         if !options.check {
             std::fs::write(&path, draft)?;
         } else if std::fs::read_to_string(&path)? != draft {
-            bail!("{} differs from {}: run cargo xtask import-protos", protocol.draft, protocol.module);
+            bail!("{} differs from {}: run cargo xtask import-protos", protocol.draft, protocol.definition);
         }
     }
     Ok(())
 }
 
-fn draft(modules: &Path, protocol: &Protocol) -> anyhow::Result<String> {
-    let folder = modules.join(protocol.module);
+fn draft(folder: &Path, protocol: &Protocol) -> anyhow::Result<String> {
     let definition = folder.join(protocol.definition);
-    let mut set = protox::compile([&definition], [&folder])?;
+    let mut set = protox::compile([&definition], [folder])?;
     for file in &mut set.file {
         // Names and numbers carry over, upstream's sentences do not.
         file.source_code_info = None;

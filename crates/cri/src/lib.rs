@@ -5,4 +5,7 @@
 
 #[allow(clippy::all, missing_docs, rustdoc::all)]
 #[rustfmt::skip]
+pub mod archives;
+#[allow(clippy::all, missing_docs, rustdoc::all)]
+#[rustfmt::skip]
 pub mod v1;

@@ -10,9 +10,9 @@ use crate::error::blocking;
 use crate::image::layers::{remove_tree, unmount};
 use crate::pods::Pod;
 use crate::record::{self, ContainerRecord, Phase, PodRecord, now};
+use crate::shim::ShimClient;
 use crate::shim::client::Events;
 use crate::shim::protocol::{Event, ExitStatus, PodState};
-use crate::shim::ShimClient;
 use crate::{Error, Result, Runtime};
 
 /// The exit code of a container whose end nobody saw.
@@ -23,7 +23,8 @@ impl Runtime {
     pub(crate) async fn adopt(&self) -> Result<()> {
         for (id, record, config) in self.recorded::<PodRecord, PodSandboxConfig>("pods").await? {
             if let Some(metadata) = &config.metadata {
-                let name = format!("pod {}_{}_{}_{}", metadata.name, metadata.namespace, metadata.uid, metadata.attempt);
+                let name =
+                    format!("pod {}_{}_{}_{}", metadata.name, metadata.namespace, metadata.uid, metadata.attempt);
                 self.reserve_name(&name, &id)?;
             }
             self.insert_pod(Arc::new(Pod::new(id, config, record)));
@@ -102,7 +103,9 @@ impl Runtime {
 
     async fn take_up(&self, pod: &Arc<Pod>) -> Result<()> {
         let same_boot = pod.record().boot_id == self.host().boot_id;
-        let connected = if same_boot { ShimClient::connect(&self.socket(&pod.id)).await } else {
+        let connected = if same_boot {
+            ShimClient::connect(&self.socket(&pod.id)).await
+        } else {
             Err(Error::NotFound { what: "shim", id: pod.id.clone() })
         };
         let (shim, state, events) = match connected {

@@ -60,12 +60,12 @@ impl Runtime {
         let process = exec_process(&spec, &request.cmd, request.tty)?;
         let name = new_id()?[..16].to_owned();
         let made = shim.exec(&container.id, &name, process, request.stdin && !request.tty).await?;
-        let mut guard = KillOnDrop { shim, container: container.id.clone(), name, armed: true };
+        let guard = KillOnDrop { shim, container: container.id.clone(), name, armed: true };
         let (ends, exit) = made.split();
         let (stdin, stdout, stderr, resizer) = streams(ends, request.stdin, request.stdout, request.stderr);
         let exit = Box::pin(async move {
             let ended = exit.wait().await;
-            guard.armed = false;
+            guard.disarm();
             Ok(ended?.code)
         });
         Ok(Session { stdin, stdout, stderr, resizer, exit })

@@ -19,8 +19,8 @@ use crate::image::layers::{remove_tree, set_mode, unmount};
 use crate::image::{ImageStore, Named};
 use crate::pods::Pod;
 use crate::record::{self, ContainerRecord, Phase, new_id, now};
-use crate::shim::protocol::{Create, ExitStatus, Namespaces};
 use crate::shim::ShimClient;
+use crate::shim::protocol::{Create, ExitStatus, Namespaces};
 use crate::spec::{self, Input};
 use crate::{Error, Result, Runtime};
 
@@ -79,7 +79,8 @@ impl Container {
     /// Where its output is written.
     pub fn log_path(&self, pod: &Pod) -> Option<PathBuf> {
         let name = self.config.log_path.as_str();
-        (!name.is_empty() && !pod.config.log_directory.is_empty()).then(|| Path::new(&pod.config.log_directory).join(name))
+        (!name.is_empty() && !pod.config.log_directory.is_empty())
+            .then(|| Path::new(&pod.config.log_directory).join(name))
     }
 
     /// The signal that asks it to stop.
@@ -102,8 +103,10 @@ impl Runtime {
         if !pod.record().ready {
             return Err(Error::State(format!("pod sandbox {} is not ready", pod.id)));
         }
-        let config = request.config.ok_or_else(|| Error::Invalid("the request has no container configuration".to_owned()))?;
-        let metadata = config.metadata.clone().ok_or_else(|| Error::Invalid("a container needs metadata".to_owned()))?;
+        let config =
+            request.config.ok_or_else(|| Error::Invalid("the request has no container configuration".to_owned()))?;
+        let metadata =
+            config.metadata.clone().ok_or_else(|| Error::Invalid("a container needs metadata".to_owned()))?;
         if metadata.name.is_empty() {
             return Err(Error::Invalid("a container needs a name".to_owned()));
         }
@@ -165,18 +168,21 @@ impl Runtime {
         let user = spec::user::resolve(&rootfs, &spec::security(&config), &image.defaults.user)?;
         let namespaces = Namespaces { pid, ..pod.shim()?.namespaces().clone() };
         let cgroup = format!("{}/{id}", pod.cgroup_parent(&self.config().cgroup_parent).trim_end_matches('/'));
-        let spec = spec::build(self.host(), &Input {
-            config: &config,
-            pod: &pod.config,
-            defaults: &image.defaults,
-            user: &user,
-            rootfs: &rootfs,
-            pod_folder: &self.pod_folder(&pod.id),
-            namespaces: &namespaces,
-            hostname: &pod.hostname(),
-            cgroup: &cgroup,
-            image_mounts: &image_mounts,
-        })?;
+        let spec = spec::build(
+            self.host(),
+            &Input {
+                config: &config,
+                pod: &pod.config,
+                defaults: &image.defaults,
+                user: &user,
+                rootfs: &rootfs,
+                pod_folder: &self.pod_folder(&pod.id),
+                namespaces: &namespaces,
+                hostname: &pod.hostname(),
+                cgroup: &cgroup,
+                image_mounts: &image_mounts,
+            },
+        )?;
         let bytes = serde_json::to_vec(&spec).map_err(|e| Error::Internal(e.to_string()))?;
         replace_file(&folder.join("config.json"), &bytes)?;
         record::save_config(&folder, &config)?;
@@ -392,7 +398,10 @@ impl Runtime {
     }
 
     /// Opens a container's log again, after it was rotated away.
-    pub async fn reopen_container_log(&self, request: v1::ReopenContainerLogRequest) -> Result<v1::ReopenContainerLogResponse> {
+    pub async fn reopen_container_log(
+        &self,
+        request: v1::ReopenContainerLogRequest,
+    ) -> Result<v1::ReopenContainerLogResponse> {
         let container = self.running(&request.container_id)?;
         self.shim_of(&container)?.reopen_log(&container.id).await?;
         Ok(v1::ReopenContainerLogResponse {})

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::Pin;
 
+use cri::archives::archive_service_server::{ArchiveService, ArchiveServiceServer};
+use cri::archives::{ImportRequest, ImportResponse, ImportedImage};
 use cri::v1;
 use cri::v1::image_service_server::{ImageService, ImageServiceServer};
 use cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
@@ -25,8 +27,17 @@ const PER_MESSAGE: usize = 100;
 pub async fn serve(runtime: Runtime, socket: &Path, stop: impl Future<Output = ()>) -> Result<()> {
     let listener = bind(socket)?;
     let served = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(runtime.clone()).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
-        .add_service(ImageServiceServer::new(runtime).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(
+            RuntimeServiceServer::new(runtime.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ImageServiceServer::new(runtime.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(ArchiveServiceServer::new(Archives(runtime)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
         .await;
     let _ = fs::remove_file(socket);
@@ -42,7 +53,9 @@ fn bind(socket: &Path) -> Result<UnixListener> {
         return Err(Error::Unavailable(format!("{} is served by another program: stop it first", socket.display())));
     }
     match fs::remove_file(socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::File { path: socket.to_owned(), source: e }),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::File { path: socket.to_owned(), source: e });
+        }
         _ => {}
     }
     let listener = UnixListener::bind(socket).map_err(Error::file(socket))?;
@@ -72,12 +85,19 @@ fn unsupported<T>(what: &str) -> Answer<T> {
     Err(Error::Unsupported(what.to_owned()).into())
 }
 
-/// Writes the methods that only pass on.
+/// Writes the methods that only pass on, in the form that `async_trait` gives methods: it does not see into macros.
 macro_rules! pass_on {
     ($($name:ident: $request:ident => $response:ident;)*) => {
         $(
-            async fn $name(&self, request: Request<v1::$request>) -> Answer<v1::$response> {
-                answer(Runtime::$name(self, request.into_inner()).await)
+            fn $name<'life, 'method>(
+                &'life self,
+                request: Request<v1::$request>,
+            ) -> Pin<Box<dyn Future<Output = Answer<v1::$response>> + Send + 'method>>
+            where
+                'life: 'method,
+                Self: 'method,
+            {
+                Box::pin(async move { answer(Runtime::$name(self, request.into_inner()).await) })
             }
         )*
     };
@@ -123,7 +143,10 @@ impl RuntimeService for Runtime {
         update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse;
     }
 
-    async fn checkpoint_container(&self, _: Request<v1::CheckpointContainerRequest>) -> Answer<v1::CheckpointContainerResponse> {
+    async fn checkpoint_container(
+        &self,
+        _: Request<v1::CheckpointContainerRequest>,
+    ) -> Answer<v1::CheckpointContainerResponse> {
         unsupported("checkpointing containers")
     }
 
@@ -135,29 +158,46 @@ impl RuntimeService for Runtime {
         unsupported("restoring pods")
     }
 
-    async fn stream_pod_sandboxes(&self, request: Request<v1::StreamPodSandboxesRequest>) -> Answer<Self::StreamPodSandboxesStream> {
-        let all = Runtime::list_pod_sandbox(self, v1::ListPodSandboxRequest { filter: request.into_inner().filter }).await?;
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<v1::StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let all =
+            Runtime::list_pod_sandbox(self, v1::ListPodSandboxRequest { filter: request.into_inner().filter }).await?;
         in_parts(all.items, |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes })
     }
 
-    async fn stream_containers(&self, request: Request<v1::StreamContainersRequest>) -> Answer<Self::StreamContainersStream> {
-        let all = Runtime::list_containers(self, v1::ListContainersRequest { filter: request.into_inner().filter }).await?;
+    async fn stream_containers(
+        &self,
+        request: Request<v1::StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let all =
+            Runtime::list_containers(self, v1::ListContainersRequest { filter: request.into_inner().filter }).await?;
         in_parts(all.containers, |containers| v1::StreamContainersResponse { containers })
     }
 
-    async fn stream_container_stats(&self, request: Request<v1::StreamContainerStatsRequest>) -> Answer<Self::StreamContainerStatsStream> {
+    async fn stream_container_stats(
+        &self,
+        request: Request<v1::StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
         let filter = request.into_inner().filter;
         let all = Runtime::list_container_stats(self, v1::ListContainerStatsRequest { filter }).await?;
         in_parts(all.stats, |container_stats| v1::StreamContainerStatsResponse { container_stats })
     }
 
-    async fn stream_pod_sandbox_stats(&self, request: Request<v1::StreamPodSandboxStatsRequest>) -> Answer<Self::StreamPodSandboxStatsStream> {
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
         let filter = request.into_inner().filter;
         let all = Runtime::list_pod_sandbox_stats(self, v1::ListPodSandboxStatsRequest { filter }).await?;
         in_parts(all.stats, |pod_sandbox_stats| v1::StreamPodSandboxStatsResponse { pod_sandbox_stats })
     }
 
-    async fn stream_pod_sandbox_metrics(&self, _: Request<v1::StreamPodSandboxMetricsRequest>) -> Answer<Self::StreamPodSandboxMetricsStream> {
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<v1::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
         let all = Runtime::list_pod_sandbox_metrics(self, v1::ListPodSandboxMetricsRequest {}).await?;
         in_parts(all.pod_metrics, |pod_sandbox_metrics| v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics })
     }
@@ -187,4 +227,40 @@ impl ImageService for Runtime {
         let all = Runtime::list_images(self, v1::ListImagesRequest { filter: request.into_inner().filter }).await?;
         in_parts(all.images, |images| v1::StreamImagesResponse { images })
     }
+}
+
+/// Takes image archives.
+struct Archives(Runtime);
+
+#[tonic::async_trait]
+impl ArchiveService for Archives {
+    async fn import(&self, request: Request<tonic::Streaming<ImportRequest>>) -> Answer<ImportResponse> {
+        let mut parts = request.into_inner();
+        let path = self.0.config().root.join(format!("import-{}", &crate::record::new_id()?[..16]));
+        let received = receive(&mut parts, &path).await;
+        let imported = match received {
+            Ok(pinned) => self.0.import_archive(path.clone(), pinned).await,
+            Err(error) => Err(error),
+        };
+        let _ = fs::remove_file(&path);
+        let images = imported?.into_iter().map(|named| ImportedImage {
+            id: named.image.id.to_string(),
+            names: named.tags.into_iter().chain(named.digests).collect(),
+        });
+        Ok(Response::new(ImportResponse { images: images.collect() }))
+    }
+}
+
+/// Writes an archive that comes in parts; says whether its images are to be pinned.
+async fn receive(parts: &mut tonic::Streaming<ImportRequest>, path: &Path) -> Result<bool> {
+    use tokio::io::AsyncWriteExt;
+    let mut file = tokio::fs::File::create(path).await.map_err(Error::file(path))?;
+    let mut pinned = false;
+    let broken = |e: Status| Error::Invalid(format!("the archive did not arrive whole: {}", e.message()));
+    while let Some(part) = parts.message().await.map_err(broken)? {
+        pinned |= part.pinned;
+        file.write_all(&part.part).await.map_err(Error::file(path))?;
+    }
+    file.flush().await.map_err(Error::file(path))?;
+    Ok(pinned)
 }

@@ -25,4 +25,4 @@ mod stats;
 pub mod streaming;
 
 pub use error::{Error, Result};
-pub use runtime::{Config, Runtime};
+pub use runtime::{Config, Runtime, serve};

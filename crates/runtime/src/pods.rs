@@ -192,9 +192,15 @@ impl Runtime {
         self.follow(pod.clone(), events);
         if !uses_host_network(&pod.config) {
             let network = self.config().network.clone().ok_or_else(|| {
-                Error::Unavailable("this runtime has no pod network; only pods on the host's network can run".to_owned())
+                Error::Unavailable(
+                    "this runtime has no pod network; only pods on the host's network can run".to_owned(),
+                )
             })?;
-            let path = shim.namespaces().network.clone().ok_or_else(|| Error::Shim("the pod has no network namespace".to_owned()))?;
+            let path = shim
+                .namespaces()
+                .network
+                .clone()
+                .ok_or_else(|| Error::Shim("the pod has no network namespace".to_owned()))?;
             // Before asking: after a crash in between, the network is told to let go.
             pod.update(&folder, |record| record.attached = true)?;
             let asked = pod.network(path)?;
@@ -267,7 +273,10 @@ impl Runtime {
     }
 
     /// Removes a pod with all its containers. A pod that is not here is fine.
-    pub async fn remove_pod_sandbox(&self, request: v1::RemovePodSandboxRequest) -> Result<v1::RemovePodSandboxResponse> {
+    pub async fn remove_pod_sandbox(
+        &self,
+        request: v1::RemovePodSandboxRequest,
+    ) -> Result<v1::RemovePodSandboxResponse> {
         let pod = match self.pod(&request.pod_sandbox_id) {
             Ok(pod) => pod,
             Err(error) if error.is_not_found() => return Ok(v1::RemovePodSandboxResponse {}),
@@ -282,6 +291,22 @@ impl Runtime {
         self.forget_pod(&pod.id);
         self.tell(&pod.id, &pod, ContainerEventType::ContainerDeletedEvent);
         Ok(v1::RemovePodSandboxResponse {})
+    }
+
+    /// Takes note of a pod's limits; its control group is the caller's, who changes it there.
+    pub async fn update_pod_sandbox_resources(
+        &self,
+        request: v1::UpdatePodSandboxResourcesRequest,
+    ) -> Result<v1::UpdatePodSandboxResourcesResponse> {
+        let pod = self.pod(&request.pod_sandbox_id)?;
+        let _one = pod.changing.lock().await;
+        let mut config = pod.config.clone();
+        let linux = config.linux.get_or_insert_with(Default::default);
+        linux.overhead = request.overhead;
+        linux.resources = request.resources;
+        let folder = self.pod_folder(&pod.id);
+        blocking(move || record::save_config(&folder, &config)).await?;
+        Ok(v1::UpdatePodSandboxResourcesResponse {})
     }
 
     /// Asks the pod network whether it is ready; `None` without a network.

@@ -65,12 +65,16 @@ impl Runtime {
     }
 
     /// Takes the ranges of this node's pods.
-    pub async fn update_runtime_config(&self, request: v1::UpdateRuntimeConfigRequest) -> Result<v1::UpdateRuntimeConfigResponse> {
+    pub async fn update_runtime_config(
+        &self,
+        request: v1::UpdateRuntimeConfigRequest,
+    ) -> Result<v1::UpdateRuntimeConfigResponse> {
         let cidr = request.runtime_config.and_then(|c| c.network_config).map(|n| n.pod_cidr).unwrap_or_default();
         if let (false, Some(network)) = (cidr.is_empty(), &self.config().network) {
             let ranges = cidr.split(',').map(|range| range.trim().parse());
             let ranges = ranges.collect::<std::result::Result<Vec<_>, _>>();
-            network.set_pod_ranges(ranges.map_err(|_| Error::Invalid(format!("{cidr:?} is no list of address ranges")))?);
+            network
+                .set_pod_ranges(ranges.map_err(|_| Error::Invalid(format!("{cidr:?} is no list of address ranges")))?);
         }
         Ok(v1::UpdateRuntimeConfigResponse {})
     }
@@ -100,7 +104,10 @@ impl Runtime {
     }
 
     /// A pod's status.
-    pub async fn pod_sandbox_status(&self, request: v1::PodSandboxStatusRequest) -> Result<v1::PodSandboxStatusResponse> {
+    pub async fn pod_sandbox_status(
+        &self,
+        request: v1::PodSandboxStatusRequest,
+    ) -> Result<v1::PodSandboxStatusResponse> {
         let pod = self.pod(&request.pod_sandbox_id)?;
         let mut info = HashMap::new();
         if request.verbose {
@@ -147,7 +154,9 @@ impl Runtime {
             .containers()
             .iter()
             .filter(|container| filter.id.is_empty() || container.id.starts_with(&filter.id))
-            .filter(|container| filter.pod_sandbox_id.is_empty() || container.record().pod.starts_with(&filter.pod_sandbox_id))
+            .filter(|container| {
+                filter.pod_sandbox_id.is_empty() || container.record().pod.starts_with(&filter.pod_sandbox_id)
+            })
             .filter(|container| selects(&filter.label_selector, &container.config.labels))
             .map(|container| {
                 let record = container.record();
@@ -199,7 +208,11 @@ impl Runtime {
             exit_code: record.exit_code,
             image: config.image.as_ref().map(|image| v1::ImageSpec {
                 // As the user wrote it, where kubelet passes the identity.
-                image: if image.user_specified_image.is_empty() { image.image.clone() } else { image.user_specified_image.clone() },
+                image: if image.user_specified_image.is_empty() {
+                    image.image.clone()
+                } else {
+                    image.user_specified_image.clone()
+                },
                 ..image.clone()
             }),
             image_ref: record.image_ref,

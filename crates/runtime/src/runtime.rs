@@ -233,6 +233,11 @@ fn open(config: &Config) -> Result<(Host, ImageStore, nix::fcntl::Flock<fs::File
         crate::image::layers::set_mode(folder, 0o711)?;
     }
     let lock = lock(&config.root)?;
+    for entry in fs::read_dir(&config.root).map_err(Error::file(&config.root))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("import-") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
     Ok((Host::detect()?, ImageStore::open(&config.root.join("images"))?, lock))
 }
 
@@ -250,4 +255,9 @@ fn lock(root: &Path) -> Result<nix::fcntl::Flock<fs::File>> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(Error::Unavailable(format!("{} is in use by another runtime: stop it first", root.display())))
+}
+
+/// Opens a runtime and serves it on a socket until `stop` is done. Its pods stay.
+pub async fn serve(config: Config, socket: &Path, stop: impl Future<Output = ()>) -> Result<()> {
+    crate::grpc::serve(Runtime::open(config).await?, socket, stop).await
 }

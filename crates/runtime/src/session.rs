@@ -106,11 +106,21 @@ impl Resizer {
 }
 
 /// A process's streams, of which those asked for are kept.
-pub(crate) fn streams(streams: Streams, stdin: bool, stdout: bool, stderr: bool) -> (Option<Input>, Option<Output>, Option<Output>, Resizer) {
+pub(crate) fn streams(
+    streams: Streams,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+) -> (Option<Input>, Option<Output>, Option<Output>, Resizer) {
     match streams {
         Streams::Pipes { stdin: input, stdout: output, stderr: errors } => {
             let input = input.filter(|_| stdin).map(Input::Pipe);
-            (input, output.filter(|_| stdout).map(Output::Pipe), errors.filter(|_| stderr).map(Output::Pipe), Resizer::None)
+            (
+                input,
+                output.filter(|_| stdout).map(Output::Pipe),
+                errors.filter(|_| stderr).map(Output::Pipe),
+                Resizer::None,
+            )
         }
         Streams::Terminal(terminal) => {
             let terminal = Arc::new(terminal);
@@ -130,12 +140,20 @@ pub(crate) struct KillOnDrop {
     pub armed: bool,
 }
 
+impl KillOnDrop {
+    /// The command has ended by itself.
+    pub fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if !self.armed {
             return;
         }
-        let (shim, container, name) = (self.shim.clone(), std::mem::take(&mut self.container), std::mem::take(&mut self.name));
+        let (shim, container, name) =
+            (self.shim.clone(), std::mem::take(&mut self.container), std::mem::take(&mut self.name));
         if let Ok(handle) = tokio::runtime::Handle::try_current() {
             handle.spawn(async move {
                 // It may have ended in the meantime.

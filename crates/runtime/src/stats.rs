@@ -25,7 +25,10 @@ impl Runtime {
     }
 
     /// What the running containers use that a filter lets through.
-    pub async fn list_container_stats(&self, request: v1::ListContainerStatsRequest) -> Result<v1::ListContainerStatsResponse> {
+    pub async fn list_container_stats(
+        &self,
+        request: v1::ListContainerStatsRequest,
+    ) -> Result<v1::ListContainerStatsResponse> {
         let filter = request.filter.unwrap_or_default();
         let mut chosen = self.containers();
         chosen.retain(|container| {
@@ -49,7 +52,10 @@ impl Runtime {
     }
 
     /// What the running pods use that a filter lets through.
-    pub async fn list_pod_sandbox_stats(&self, request: v1::ListPodSandboxStatsRequest) -> Result<v1::ListPodSandboxStatsResponse> {
+    pub async fn list_pod_sandbox_stats(
+        &self,
+        request: v1::ListPodSandboxStatsRequest,
+    ) -> Result<v1::ListPodSandboxStatsResponse> {
         let filter = request.filter.unwrap_or_default();
         let mut chosen = self.pods();
         chosen.retain(|pod| {
@@ -64,12 +70,18 @@ impl Runtime {
     }
 
     /// Metrics in the form that replaces cAdvisor's are not offered.
-    pub async fn list_metric_descriptors(&self, _: v1::ListMetricDescriptorsRequest) -> Result<v1::ListMetricDescriptorsResponse> {
+    pub async fn list_metric_descriptors(
+        &self,
+        _: v1::ListMetricDescriptorsRequest,
+    ) -> Result<v1::ListMetricDescriptorsResponse> {
         Err(Error::Unsupported("telling metrics by descriptors".to_owned()))
     }
 
     /// Metrics in the form that replaces cAdvisor's are not offered.
-    pub async fn list_pod_sandbox_metrics(&self, _: v1::ListPodSandboxMetricsRequest) -> Result<v1::ListPodSandboxMetricsResponse> {
+    pub async fn list_pod_sandbox_metrics(
+        &self,
+        _: v1::ListPodSandboxMetricsRequest,
+    ) -> Result<v1::ListPodSandboxMetricsResponse> {
         Err(Error::Unsupported("telling metrics by descriptors".to_owned()))
     }
 

@@ -164,7 +164,8 @@ fn resources() -> anyhow::Result<Vec<Resource>> {
 /// The first address of the first service network: the `kubernetes` Service.
 fn first_address(cidrs: &[String]) -> anyhow::Result<IpAddr> {
     let first = cidrs.first().context("--service-cidr names no network")?;
-    let (address, bits) = first.split_once('/').with_context(|| format!("{first:?} is not a network, such as 10.43.0.0/16"))?;
+    let (address, bits) =
+        first.split_once('/').with_context(|| format!("{first:?} is not a network, such as 10.43.0.0/16"))?;
     let bits: u32 = bits.parse().with_context(|| format!("{first:?} has no valid prefix length"))?;
     let address: IpAddr = address.parse().with_context(|| format!("{first:?} has no valid address"))?;
     Ok(match address {
@@ -202,9 +203,8 @@ fn serving_identity(
     service_ip: IpAddr,
     advertised: IpAddr,
 ) -> anyhow::Result<transport::Identity> {
-    let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-        .map(String::from)
-        .to_vec();
+    let mut names: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(String::from).to_vec();
     names.push(format!("kubernetes.default.svc.{}", config.cluster_domain));
     names.extend(["127.0.0.1".into(), "::1".into(), service_ip.to_string(), advertised.to_string()]);
     if !config.bind_address.is_unspecified() {

@@ -131,8 +131,11 @@ impl Files {
     fn layout(&self, content: &ContentStore) -> Result<Vec<Found>> {
         let index: Document = self.document(content, "index.json")?;
         // Newer `docker save` writes both; only its own document has the names in full.
-        let docker: Vec<DockerImage> =
-            if self.digests.contains_key("manifest.json") { self.document(content, "manifest.json")? } else { Vec::new() };
+        let docker: Vec<DockerImage> = if self.digests.contains_key("manifest.json") {
+            self.document(content, "manifest.json")?
+        } else {
+            Vec::new()
+        };
         let mut found = Vec::new();
         for descriptor in &index.manifests {
             let Some(manifest) = manifest_of(content, descriptor, 0)? else { continue };

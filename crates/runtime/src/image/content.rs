@@ -135,7 +135,13 @@ impl ContentStore {
     /// Goes on with the download of a blob whose digest is known; what is there already counts.
     pub fn resume(&self, digest: &Digest) -> Result<BlobWriter<'_>> {
         let path = self.ingest.join(format!("part-{}", digest.hex()));
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::file(&path))?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(Error::file(&path))?;
         let mut hasher = Sha256::new();
         let length = io::copy(&mut file, &mut hasher).map_err(Error::file(&path))?;
         Ok(BlobWriter { store: self, path, file, hasher, length, keep: true })

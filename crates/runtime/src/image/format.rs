@@ -128,7 +128,9 @@ pub struct Defaults {
     pub stop_signal: String,
 }
 
-fn nullable<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> std::result::Result<T, D::Error> {
+fn nullable<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> std::result::Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
@@ -154,9 +156,10 @@ impl Document {
             [only] if only.platform.as_ref().is_none_or(|p| p.os.is_empty()) => Some(only),
             _ => None,
         };
-        candidates.next().or_else(unlabelled).ok_or_else(|| {
-            Error::Invalid(format!("the image has no variant for linux/{}", host_architecture()))
-        })
+        candidates
+            .next()
+            .or_else(unlabelled)
+            .ok_or_else(|| Error::Invalid(format!("the image has no variant for linux/{}", host_architecture())))
     }
 }
 
@@ -206,7 +209,8 @@ mod tests {
     #[test]
     fn null_lists_are_empty() {
         let config: ImageConfig =
-            read("configuration", br#"{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Env":null,"Cmd":["a"]}}"#).unwrap();
+            read("configuration", br#"{"rootfs":{"type":"layers","diff_ids":[]},"config":{"Env":null,"Cmd":["a"]}}"#)
+                .unwrap();
         assert_eq!(config.config.unwrap().cmd, ["a"]);
     }
 }

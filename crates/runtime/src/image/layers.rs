@@ -59,7 +59,14 @@ impl LayerStore {
     }
 
     /// Unpacks the layer `chain[at]` from a blob, if it is not there yet.
-    pub fn unpack(&self, content: &ContentStore, chain: &[Digest], at: usize, diff: &Digest, blob: &Digest) -> Result<Layer> {
+    pub fn unpack(
+        &self,
+        content: &ContentStore,
+        chain: &[Digest],
+        at: usize,
+        diff: &Digest,
+        blob: &Digest,
+    ) -> Result<Layer> {
         let _one = self.unpacking.lock();
         if let Some(layer) = self.get(&chain[at]) {
             return Ok(layer);
@@ -74,7 +81,15 @@ impl LayerStore {
         made
     }
 
-    fn unpack_into(&self, folder: &Path, content: &ContentStore, chain: &[Digest], at: usize, diff: &Digest, blob: &Digest) -> Result<Layer> {
+    fn unpack_into(
+        &self,
+        folder: &Path,
+        content: &ContentStore,
+        chain: &[Digest],
+        at: usize,
+        diff: &Digest,
+        blob: &Digest,
+    ) -> Result<Layer> {
         let files = folder.join("fs");
         fs::create_dir_all(&files).map_err(Error::file(&files))?;
         set_mode(&files, 0o755)?;
@@ -109,7 +124,8 @@ impl LayerStore {
 
     /// Joins layers (lowest first) at `target`: writable with an upper and a work folder, else read-only.
     pub fn mount(&self, chain: &[Digest], writable: Option<(&Path, &Path)>, target: &Path) -> Result<()> {
-        let folders: Vec<String> = chain.iter().rev().map(|c| self.folder(c).join("fs").display().to_string()).collect();
+        let folders: Vec<String> =
+            chain.iter().rev().map(|c| self.folder(c).join("fs").display().to_string()).collect();
         let (kind, source, mut flags, options) = match (folders.as_slice(), writable) {
             ([], _) => return Err(Error::Corrupt("an image has no layers".to_owned())),
             ([only], None) => ("bind", only.clone(), MsFlags::MS_BIND, String::new()),

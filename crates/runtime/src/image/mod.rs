@@ -13,6 +13,7 @@ pub mod content;
 pub mod format;
 pub mod layers;
 pub mod reference;
+pub mod registry;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -133,9 +134,8 @@ impl ImageStore {
     pub fn import(&self, archive: fs::File, pinned: bool) -> Result<Vec<Named>> {
         let arrived = {
             let _arrival = Arrival::new(self);
-            archive::read(&self.content, archive).and_then(|found| {
-                found.iter().map(|found| self.admit(found, pinned)).collect::<Result<Vec<Digest>>>()
-            })
+            archive::read(&self.content, archive)
+                .and_then(|found| found.iter().map(|found| self.admit(found, pinned)).collect::<Result<Vec<Digest>>>())
         };
         // Also after a failure: what came in for nothing goes.
         self.collect()?;
@@ -167,7 +167,9 @@ impl ImageStore {
         let diffs = &parsed.rootfs.diff_ids;
         if diffs.len() != manifest.layers.len() || diffs.len() > MAX_LAYERS {
             let (said, are) = (diffs.len(), manifest.layers.len());
-            return Err(Error::Corrupt(format!("the configuration names {said} layers, the manifest {are} (at most {MAX_LAYERS})")));
+            return Err(Error::Corrupt(format!(
+                "the configuration names {said} layers, the manifest {are} (at most {MAX_LAYERS})"
+            )));
         }
         let chain = format::chain_ids(diffs);
         let mut size = document.len() as u64 + self.content.size(&found.manifest).unwrap_or(0);

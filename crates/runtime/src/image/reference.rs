@@ -44,7 +44,9 @@ impl Reference {
             }
         }
         let (registry, repository) = match path.split_once('/') {
-            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host.to_owned(), rest.to_owned()),
+            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.to_owned(), rest.to_owned())
+            }
             Some(_) => (DEFAULT_REGISTRY.to_owned(), path.to_owned()),
             None => (DEFAULT_REGISTRY.to_owned(), format!("library/{path}")),
         };
@@ -57,7 +59,8 @@ impl Reference {
         if !repository.split('/').all(part_ok) {
             return Err(bad("the repository is malformed (lower-case letters, digits and separators)"));
         }
-        let host_ok = registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
+        let host_ok =
+            registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
         if !host_ok {
             return Err(bad("the registry is malformed"));
         }

@@ -39,7 +39,8 @@ pub fn apply(archive: File, target: &Path, diff: &Digest) -> Result<Applied> {
         let mut archive = tar::Archive::new(&mut hashing);
         let root = fs::open(target, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::io(format!("cannot open {}", target.display())))?;
-        let mut tree = Tree { root, parent: None, made: HashSet::new(), folders: Vec::new(), applied: Applied::default() };
+        let mut tree =
+            Tree { root, parent: None, made: HashSet::new(), folders: Vec::new(), applied: Applied::default() };
         for entry in archive.entries().map_err(broken)? {
             tree.entry(&mut entry.map_err(broken)?)?;
         }
@@ -161,7 +162,8 @@ impl Tree {
             }
             return Ok(());
         }
-        let there = fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|s| FileType::from_raw_mode(s.st_mode));
+        let there =
+            fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|s| FileType::from_raw_mode(s.st_mode));
         let stays = there == Some(FileType::Directory) && kind == EntryType::Directory;
         if there.is_some() && !stays {
             remove_all(parent, &name).map_err(io)?;
@@ -195,7 +197,8 @@ impl Tree {
                     return Err(Error::Corrupt(format!("{} links to the root", path.display())));
                 };
                 let source = self.resolve(link.parent().unwrap_or(Path::new("")), OFlags::DIRECTORY).map_err(io)?;
-                fs::linkat(&source, link.file_name().unwrap_or_default(), parent, &name, AtFlags::empty()).map_err(io)?;
+                fs::linkat(&source, link.file_name().unwrap_or_default(), parent, &name, AtFlags::empty())
+                    .map_err(io)?;
             }
             EntryType::Symlink => {
                 let link = entry.link_name_bytes().unwrap_or_default();
@@ -214,7 +217,8 @@ impl Tree {
                             // To overlayfs this would be a whiteout.
                             return Err(Error::Corrupt(format!("{} is device 0:0", path.display())));
                         }
-                        let kind = if kind == EntryType::Char { FileType::CharacterDevice } else { FileType::BlockDevice };
+                        let kind =
+                            if kind == EntryType::Char { FileType::CharacterDevice } else { FileType::BlockDevice };
                         (kind, fs::makedev(device.0, device.1))
                     }
                 };
@@ -317,7 +321,9 @@ impl Tree {
 
 fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> Result<Attributes> {
     let header = entry.header();
-    let number = |n: std::io::Result<u64>| u32::try_from(n.map_err(broken)?).map_err(|_| Error::Corrupt("an owner is out of range".to_owned()));
+    let number = |n: std::io::Result<u64>| {
+        u32::try_from(n.map_err(broken)?).map_err(|_| Error::Corrupt("an owner is out of range".to_owned()))
+    };
     let mut found = Attributes {
         uid: number(header.uid())?,
         gid: number(header.gid())?,

@@ -46,7 +46,9 @@ pub(super) fn rules(input: &Input<'_>) -> Result<Vec<Value>> {
     }
     rules.push(json!({"allow": true, "type": "c", "major": 136, "access": "rwm"}));
     for node in nodes(input)? {
-        rules.push(json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": node.access}));
+        rules.push(
+            json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": node.access}),
+        );
     }
     Ok(rules)
 }

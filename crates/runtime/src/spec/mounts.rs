@@ -56,10 +56,18 @@ fn usual(host: &Host, input: &Input<'_>) -> Vec<Value> {
     if host.unified_cgroups && input.namespaces.user.is_some() && input.namespaces.network.is_none() {
         mounts[4] = json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
     }
-    let shm = if options.ipc == NamespaceMode::Node as i32 { Path::new("/dev/shm").to_owned() } else { input.pod_folder.join("shm") };
-    mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": shm, "options": ["rbind", "rprivate", "rw"]}));
+    let shm = if options.ipc == NamespaceMode::Node as i32 {
+        Path::new("/dev/shm").to_owned()
+    } else {
+        input.pod_folder.join("shm")
+    };
+    mounts.push(
+        json!({"destination": "/dev/shm", "type": "bind", "source": shm, "options": ["rbind", "rprivate", "rw"]}),
+    );
     let mode = if super::security(input.config).readonly_rootfs { "ro" } else { "rw" };
-    for (name, destination) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")] {
+    for (name, destination) in
+        [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
+    {
         let source = input.pod_folder.join(name);
         if source.exists() {
             let options = ["rbind", "rprivate", mode];
@@ -83,7 +91,10 @@ fn one(input: &Input<'_>, mount: &Mount) -> Result<(Value, &'static str)> {
     let mut options = vec!["rbind".to_owned()];
     if let Some(image) = input.image_mounts.get(&mount.container_path) {
         options.extend(["ro".to_owned(), "rprivate".to_owned()]);
-        return Ok((json!({"destination": destination, "type": "bind", "source": image, "options": options}), "rprivate"));
+        return Ok((
+            json!({"destination": destination, "type": "bind", "source": image, "options": options}),
+            "rprivate",
+        ));
     }
     if !mount.host_path.starts_with('/') {
         return Err(Error::Invalid(format!("host path {:?} is not absolute", mount.host_path)));

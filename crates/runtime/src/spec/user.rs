@@ -41,7 +41,8 @@ struct Group {
 
 /// Finds the user that the request, or else the image, asks for.
 pub fn resolve(rootfs: &Path, security: &LinuxContainerSecurityContext, image_user: &str) -> Result<User> {
-    let id = |value: i64| u32::try_from(value).map_err(|_| Error::Invalid(format!("user or group {value} is out of range")));
+    let id =
+        |value: i64| u32::try_from(value).map_err(|_| Error::Invalid(format!("user or group {value} is out of range")));
     let user = match (&security.run_as_username, &security.run_as_user) {
         (name, _) if !name.is_empty() => name.clone(),
         (_, Some(uid)) => id(uid.value)?.to_string(),
@@ -58,9 +59,9 @@ pub fn resolve(rootfs: &Path, security: &LinuxContainerSecurityContext, image_us
     let strict = security.supplemental_groups_policy == SupplementalGroupsPolicy::Strict as i32;
     let mut all = BTreeSet::from([found.gid]);
     let mut order = vec![found.gid];
-    let from_image = groups.iter().filter(|group| {
-        !strict && accounts.iter().any(|a| a.uid == found.uid && group.members.contains(&a.name))
-    });
+    let from_image = groups
+        .iter()
+        .filter(|group| !strict && accounts.iter().any(|a| a.uid == found.uid && group.members.contains(&a.name)));
     let from_image: Vec<u32> = from_image.map(|group| group.gid).collect();
     let asked = security.supplemental_groups.iter().map(|gid| id(*gid)).collect::<Result<Vec<_>>>()?;
     for gid in from_image.into_iter().chain(asked) {
@@ -99,8 +100,10 @@ fn lookup(accounts: &[Account], groups: &[Group], wanted: &str) -> Result<User> 
 
 /// The text of a file inside the image; links do not lead out of it, and a missing file is empty.
 fn text(rootfs: &Path, name: &str) -> Result<String> {
-    let failed = |e: rustix::io::Errno| Error::Io { what: format!("cannot read {name} of the image"), source: e.into() };
-    let root = rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let failed =
+        |e: rustix::io::Errno| Error::Io { what: format!("cannot read {name} of the image"), source: e.into() };
+    let root =
+        rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     // Not blocking: the image could have put a FIFO there.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = openat2(&root, name, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);

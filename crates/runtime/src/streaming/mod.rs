@@ -134,7 +134,10 @@ async fn listen(runtime: Runtime) -> Result<SocketAddr> {
     Ok(address)
 }
 
-async fn redeem(runtime: Runtime, request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn redeem(
+    runtime: Runtime,
+    request: Request<Incoming>,
+) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let ticket = request.uri().path().rsplit('/').next().unwrap_or_default();
     Ok(match runtime.streaming().redeem(ticket) {
         Some(wanted) => respond(&runtime, wanted, request),

@@ -133,7 +133,12 @@ pub(super) fn parse_size(bytes: &[u8]) -> Option<(u16, u16)> {
 }
 
 /// Serves a command to a client that speaks SPDY; by one of the versions of `channel.k8s.io`.
-pub(super) async fn over_spdy(runtime: &Runtime, wanted: Wanted, mut session: spdy::Session, protocol: &str) -> Result<()> {
+pub(super) async fn over_spdy(
+    runtime: &Runtime,
+    wanted: Wanted,
+    mut session: spdy::Session,
+    protocol: &str,
+) -> Result<()> {
     let (tty, stdin, stdout, stderr) = match &wanted {
         Wanted::Exec(r) => (r.tty, r.stdin, r.stdout, r.stderr),
         Wanted::Attach(r) => (r.tty, r.stdin, r.stdout, r.stderr),
@@ -143,7 +148,12 @@ pub(super) async fn over_spdy(runtime: &Runtime, wanted: Wanted, mut session: sp
     let structured = protocol.starts_with("v4.");
     let sized = tty && (structured || protocol.starts_with("v3."));
     let mut needed: Vec<&str> = vec!["error"];
-    needed.extend([("stdin", stdin), ("stdout", stdout), ("stderr", stderr && !tty), ("resize", sized)].iter().filter(|(_, on)| *on).map(|(n, _)| *n));
+    needed.extend(
+        [("stdin", stdin), ("stdout", stdout), ("stderr", stderr && !tty), ("resize", sized)]
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(n, _)| *n),
+    );
     let mut streams: HashMap<String, spdy::Stream> = HashMap::new();
     let all = async {
         while !needed.iter().all(|name| streams.contains_key(*name)) {

@@ -138,7 +138,11 @@ impl Sender {
     }
 }
 
-async fn receive(mut reader: impl AsyncRead + Unpin, accept: mpsc::Sender<Stream>, frames: mpsc::Sender<Frame>) -> Result<(), Broken> {
+async fn receive(
+    mut reader: impl AsyncRead + Unpin,
+    accept: mpsc::Sender<Stream>,
+    frames: mpsc::Sender<Frame>,
+) -> Result<(), Broken> {
     let mut inflater = Inflater { inner: Decompress::new(true), dictionary: dictionary() };
     let mut streams: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
     let mut head = [0; 8];

@@ -13,9 +13,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
+use crate::Runtime;
 use crate::streaming::remote::{Client, Outgoing, parse_size, run};
 use crate::streaming::{Wanted, forward, listed, spdy, text};
-use crate::Runtime;
 
 /// Protocols for commands, best first; the empty name is that of clients that offer none.
 const COMMAND: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
@@ -80,7 +80,13 @@ async fn command(runtime: &Runtime, wanted: Wanted, socket: Socket, protocol: &s
     let structured = protocol.starts_with('v');
     let (mut sink, mut stream) = socket.split();
     // Tells the client that the session is up, as upstream's servers do.
-    let first = if stdout { STDOUT } else if stderr { STDERR } else { ERROR };
+    let first = if stdout {
+        STDOUT
+    } else if stderr {
+        STDERR
+    } else {
+        ERROR
+    };
     if sink.send(Message::binary(vec![first])).await.is_err() {
         return;
     }

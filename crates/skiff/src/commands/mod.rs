@@ -1,5 +1,7 @@
 //! The commands: one file each, one line in the table.
 
+mod image;
+mod runtime;
 mod server;
 
 use std::process::ExitCode;
@@ -7,12 +9,18 @@ use std::process::ExitCode;
 #[derive(clap::Subcommand)]
 pub enum Command {
     Server(server::Server),
+    Runtime(runtime::Runtime),
+    /// The node's images.
+    #[command(subcommand)]
+    Image(image::Image),
 }
 
 impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Server(command) => command.run(),
+            Command::Runtime(command) => command.run(),
+            Command::Image(command) => command.run(),
         }
     }
 }
@@ -22,4 +30,9 @@ pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Runs a command's asynchronous part.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }

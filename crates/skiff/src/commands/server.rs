@@ -30,10 +30,22 @@ pub struct Server {
     #[arg(long, env = "SKIFF_TLS_SAN", value_name = "NAME", value_delimiter = ',')]
     pub tls_san: Vec<String>,
     /// Network of pods; one of each family for dual-stack.
-    #[arg(long, env = "SKIFF_CLUSTER_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "10.42.0.0/16")]
+    #[arg(
+        long,
+        env = "SKIFF_CLUSTER_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "10.42.0.0/16"
+    )]
     pub cluster_cidr: Vec<String>,
     /// Network of services; one of each family for dual-stack.
-    #[arg(long, env = "SKIFF_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "10.43.0.0/16")]
+    #[arg(
+        long,
+        env = "SKIFF_SERVICE_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "10.43.0.0/16"
+    )]
     pub service_cidr: Vec<String>,
     /// Domain under which DNS answers for the cluster.
     #[arg(long, env = "SKIFF_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
