@@ -184,7 +184,11 @@ pub enum Cell {
 pub struct RulesCx<'a> {
     /// Seconds since 1970 and the nanoseconds of it.
     pub now: (i64, u32),
+    /// Who writes: name, uid, groups and what else the authenticator said.
     pub user: &'a str,
+    pub user_uid: &'a str,
+    pub user_groups: &'a [smol_str::SmolStr],
+    pub user_extra: &'a [(smol_str::SmolStr, Vec<smol_str::SmolStr>)],
     pub namespace: &'a str,
     /// The subresource written to; empty for the object itself.
     pub subresource: &'a str,

@@ -580,6 +580,9 @@ impl Engine {
         let rules = RulesCx {
             now: self.clock.now(),
             user: &cx.user.name,
+            user_uid: &cx.user.uid,
+            user_groups: &cx.user.groups,
+            user_extra: &cx.user.extra,
             namespace: &target.namespace,
             subresource: &target.subresource,
             dry_run: false,

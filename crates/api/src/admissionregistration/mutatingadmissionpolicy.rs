@@ -1,8 +1,11 @@
 //! MutatingAdmissionPolicy: changes objects on their way in by expressions.
 
+use crate::admissionregistration::matching::{match_conditions, policy};
+use crate::checks::{maybe_one_of, name, one_of};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::admissionregistration::matching::param_kind;
 use crate::admissionregistration::matching::{MatchCondition, MatchResources, ParamKind, Variable};
@@ -84,6 +87,49 @@ impl Rules for MutatingAdmissionPolicy {
         self.spec.failure_policy.get_or_insert_with(|| "Fail".into());
         if let Some(constraints) = &mut self.spec.match_constraints {
             constraints.set_defaults();
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        policy(errors, &path, spec.param_kind.as_ref(), spec.match_constraints.as_ref(), &spec.variables);
+        maybe_one_of(errors, &path.child("failurePolicy"), spec.failure_policy.as_ref(), &["Fail", "Ignore"]);
+        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions);
+        one_of(errors, &path.child("reinvocationPolicy"), &spec.reinvocation_policy, &["IfNeeded", "Never"]);
+        let mutations = path.child("mutations");
+        if spec.mutations.is_empty() {
+            errors.required(&mutations, "mutations must contain at least one item");
+        }
+        for (i, mutation) in spec.mutations.iter().enumerate() {
+            let path = mutations.index(i);
+            let (field, expression, other) = match mutation.patch_type.as_str() {
+                "ApplyConfiguration" => {
+                    let expression = mutation.apply_configuration.as_ref().map(|c| c.expression.as_str());
+                    ("applyConfiguration", expression, mutation.json_patch.is_some().then_some("jsonPatch"))
+                }
+                "JSONPatch" => {
+                    let expression = mutation.json_patch.as_ref().map(|p| p.expression.as_str());
+                    ("jsonPatch", expression, mutation.apply_configuration.is_some().then_some("applyConfiguration"))
+                }
+                other => {
+                    one_of(errors, &path.child("patchType"), other, &["ApplyConfiguration", "JSONPatch"]);
+                    continue;
+                }
+            };
+            match expression.map(str::trim) {
+                None => {
+                    let message = format!("must be specified when patchType is {}", mutation.patch_type);
+                    errors.required(&path.child(field), message);
+                }
+                Some("") => errors.required(&path.child(field).child("expression"), "expression is not specified"),
+                Some(_) => {}
+            }
+            if let Some(other) = other {
+                let message = format!("must not be specified when patchType is {}", mutation.patch_type);
+                errors.invalid(&path.child(other), "{}", message);
+            }
         }
     }
 }

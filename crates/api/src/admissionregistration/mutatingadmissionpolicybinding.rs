@@ -1,8 +1,11 @@
 //! MutatingAdmissionPolicyBinding: puts a mutating admission policy to work.
 
+use crate::admissionregistration::matching::policy_binding;
+use crate::checks::name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::admissionregistration::matching::param_ref;
 use crate::admissionregistration::matching::{MatchResources, ParamRef};
@@ -51,5 +54,12 @@ impl Rules for MutatingAdmissionPolicyBinding {
         if let Some(resources) = &mut self.spec.match_resources {
             resources.set_defaults();
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        policy_binding(errors, &path, &spec.policy_name, spec.param_ref.as_ref(), spec.match_resources.as_ref());
     }
 }

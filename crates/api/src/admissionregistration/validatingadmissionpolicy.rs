@@ -1,8 +1,11 @@
 //! ValidatingAdmissionPolicy: refuses objects by expressions.
 
+use crate::admissionregistration::matching::{match_conditions, policy};
+use crate::checks::{maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{Condition, ObjectMeta};
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{dns_subdomain, qualified_name, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::admissionregistration::matching::param_kind;
 use crate::admissionregistration::matching::{MatchCondition, MatchResources, ParamKind, Variable};
@@ -111,6 +114,55 @@ impl Rules for ValidatingAdmissionPolicy {
         self.spec.failure_policy.get_or_insert_with(|| "Fail".into());
         if let Some(constraints) = &mut self.spec.match_constraints {
             constraints.set_defaults();
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        policy(errors, &path, spec.param_kind.as_ref(), spec.match_constraints.as_ref(), &spec.variables);
+        maybe_one_of(errors, &path.child("failurePolicy"), spec.failure_policy.as_ref(), &["Fail", "Ignore"]);
+        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions);
+        let validations = path.child("validations");
+        if spec.validations.is_empty() && spec.audit_annotations.is_empty() {
+            let message = "validations or auditAnnotations must be specified";
+            errors.required(&validations, message);
+            errors.required(&path.child("auditAnnotations"), message);
+        }
+        for (i, validation) in spec.validations.iter().enumerate() {
+            let path = validations.index(i);
+            if validation.expression.trim().is_empty() {
+                errors.required(&path.child("expression"), "expression is not specified");
+            }
+            let message = validation.message.trim();
+            if !validation.message.is_empty() && message.is_empty() {
+                errors.invalid(
+                    &path.child("message"),
+                    validation.message.as_str(),
+                    "message must be non-empty if specified",
+                );
+            } else if message.contains('\n') {
+                errors.invalid(
+                    &path.child("message"),
+                    validation.message.as_str(),
+                    "message must not contain line breaks",
+                );
+            }
+            maybe_one_of(
+                errors,
+                &path.child("reason"),
+                validation.reason.as_ref(),
+                &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"],
+            );
+        }
+        let annotations = path.child("auditAnnotations");
+        for (i, annotation) in spec.audit_annotations.iter().enumerate() {
+            let path = annotations.index(i);
+            require(errors, &path.child("key"), &annotation.key, qualified_name);
+            if annotation.value_expression.trim().is_empty() {
+                errors.required(&path.child("valueExpression"), "");
+            }
         }
     }
 }

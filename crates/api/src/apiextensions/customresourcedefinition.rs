@@ -1,8 +1,11 @@
 //! CustomResourceDefinition: adds a kind to the API.
 
+mod validate;
+
+use crate::checks::immutable;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Bytes, Kind, Rules, Time};
+use apimachinery::{Api, Bytes, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::apiextensions::jsonschema::CustomResourceValidation;
 use crate::served::served;
@@ -235,6 +238,49 @@ impl Rules for CustomResourceDefinition {
         }
         if self.status.stored_versions.is_empty()
             && let Some(version) = self.spec.versions.iter().find(|v| v.storage)
+        {
+            self.status.stored_versions.push(version.name.clone());
+        }
+    }
+
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        self.status = CustomResourceDefinitionStatus::default();
+        self.remember_storage_version();
+    }
+
+    fn prepare_update(&mut self, _old: &Self, cx: &RulesCx<'_>) {
+        if cx.subresource.is_empty() {
+            self.remember_storage_version();
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        validate::definition(errors, self);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        let names = spec.child("names");
+        let established = old.status.conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
+        if established {
+            immutable(errors, &spec.child("scope"), &self.spec.scope, &old.spec.scope);
+            immutable(errors, &names.child("kind"), &self.spec.names.kind, &old.spec.names.kind);
+        }
+        immutable(errors, &spec.child("group"), &self.spec.group, &old.spec.group);
+        immutable(errors, &names.child("plural"), &self.spec.names.plural, &old.spec.names.plural);
+    }
+
+    fn validate_status_update(&self, _old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let status = Path::new("status");
+        validate::names(errors, &status.child("acceptedNames"), &self.status.accepted_names);
+    }
+}
+
+impl CustomResourceDefinition {
+    /// Objects may be stored in every version that ever was the storage version.
+    fn remember_storage_version(&mut self) {
+        if let Some(version) = self.spec.versions.iter().find(|version| version.storage)
+            && !self.status.stored_versions.contains(&version.name)
         {
             self.status.stored_versions.push(version.name.clone());
         }

@@ -8,7 +8,7 @@ use apimachinery::{Api, Json};
 #[api(name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceValidation")]
 pub struct CustomResourceValidation {
     #[api(1, json = "openAPIV3Schema", omitempty)]
-    pub open_apiv3_schema: Option<Box<JSONSchemaProps>>,
+    pub open_api_v3_schema: Option<Box<JSONSchemaProps>>,
 }
 
 #[derive(Api, Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::served::served;
 
@@ -64,4 +64,10 @@ pub fn kind() -> Kind {
 
 served!(TokenReview, "authentication.k8s.io", "v1", "tokenreviews", false);
 
-impl Rules for TokenReview {}
+impl Rules for TokenReview {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        if self.spec.token.is_empty() {
+            errors.required(&Path::new("spec").child("token"), "token is required for TokenReview in authentication");
+        }
+    }
+}

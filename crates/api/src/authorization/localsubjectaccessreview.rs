@@ -1,8 +1,9 @@
 //! LocalSubjectAccessReview: asks whether someone may do something in one namespace.
 
+use crate::authorization::subjectaccessreview::attributes;
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::authorization::subjectaccessreview::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use crate::served::served;
@@ -31,4 +32,21 @@ pub fn kind() -> Kind {
 
 served!(LocalSubjectAccessReview, "authorization.k8s.io", "v1", "localsubjectaccessreviews", true);
 
-impl Rules for LocalSubjectAccessReview {}
+impl Rules for LocalSubjectAccessReview {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        attributes(errors, &path, self.spec.resource_attributes.as_ref(), self.spec.non_resource_attributes.as_ref());
+        if self.spec.user.is_empty() && self.spec.groups.is_empty() {
+            errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
+        }
+        let namespace = self.spec.resource_attributes.as_ref().map(|a| a.namespace.as_str());
+        if namespace.is_some_and(|namespace| namespace != self.metadata.namespace) {
+            let message = "must match metadata.namespace";
+            let attributes = path.child("resourceAttributes");
+            errors.invalid(&attributes.child("namespace"), namespace.unwrap_or(""), message);
+        }
+        if self.spec.non_resource_attributes.is_some() {
+            errors.invalid(&path.child("nonResourceAttributes"), "", "disallowed on this kind of request");
+        }
+    }
+}

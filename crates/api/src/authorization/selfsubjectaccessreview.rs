@@ -1,8 +1,9 @@
 //! SelfSubjectAccessReview: asks whether the caller may do something.
 
+use crate::authorization::subjectaccessreview::attributes;
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::authorization::subjectaccessreview::{NonResourceAttributes, ResourceAttributes, SubjectAccessReviewStatus};
 use crate::served::served;
@@ -40,4 +41,9 @@ pub fn kind() -> Kind {
 
 served!(SelfSubjectAccessReview, "authorization.k8s.io", "v1", "selfsubjectaccessreviews", false);
 
-impl Rules for SelfSubjectAccessReview {}
+impl Rules for SelfSubjectAccessReview {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        attributes(errors, &path, self.spec.resource_attributes.as_ref(), self.spec.non_resource_attributes.as_ref());
+    }
+}

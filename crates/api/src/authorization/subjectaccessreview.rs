@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::kind::Verbs;
 use apimachinery::meta::{FieldSelectorRequirement, LabelSelectorRequirement, ObjectMeta};
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::served::served;
 
@@ -109,4 +109,32 @@ pub fn kind() -> Kind {
 
 served!(SubjectAccessReview, "authorization.k8s.io", "v1", "subjectaccessreviews", false);
 
-impl Rules for SubjectAccessReview {}
+impl Rules for SubjectAccessReview {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let path = Path::new("spec");
+        attributes(errors, &path, self.spec.resource_attributes.as_ref(), self.spec.non_resource_attributes.as_ref());
+        if self.spec.user.is_empty() && self.spec.groups.is_empty() {
+            errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
+        }
+    }
+}
+
+/// Exactly one of the two sorts of request.
+pub(crate) fn attributes(
+    errors: &mut Errors,
+    path: &Path<'_>,
+    resource: Option<&ResourceAttributes>,
+    other: Option<&NonResourceAttributes>,
+) {
+    match (resource, other) {
+        (Some(_), Some(other)) => {
+            let message = "cannot be specified in combination with resourceAttributes";
+            errors.invalid(&path.child("nonResourceAttributes"), apimachinery::Api::to_value(other), message);
+        }
+        (None, None) => {
+            let message = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.invalid(&path.child("resourceAttributes"), Value::Null, message);
+        }
+        _ => {}
+    }
+}

@@ -1,7 +1,10 @@
 //! ClusterTrustBundle: publishes trust anchors.
 
+use crate::certificates::certificatesigningrequest::signer_name;
+use crate::checks::immutable;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::cells::text_or;
 use crate::served::served;
@@ -37,4 +40,43 @@ pub fn kind() -> Kind {
 
 served!(ClusterTrustBundle, "certificates.k8s.io", "v1", "clustertrustbundles", false);
 
-impl Rules for ClusterTrustBundle {}
+impl Rules for ClusterTrustBundle {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let metadata = Path::new("metadata");
+        let spec = Path::new("spec");
+        let signer = &self.spec.signer_name;
+        let field = metadata.child("name");
+        let name = self.metadata.name.as_str();
+        if name.is_empty() {
+            errors.required(&field, "name or generateName is required");
+        } else if signer.is_empty() {
+            if name.contains(':') {
+                errors.invalid(&field, name, "ClusterTrustBundle without signer name must not have \":\" in its name");
+            }
+            check(errors, &field, name, dns_subdomain);
+        } else {
+            let prefix = format!("{}:", signer.replace('/', ":"));
+            match name.strip_prefix(prefix.as_str()) {
+                Some(rest) => check(errors, &field, rest, dns_subdomain),
+                None => {
+                    let message =
+                        format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}");
+                    errors.invalid(&field, name, message);
+                }
+            }
+            signer_name(errors, &spec.child("signerName"), signer);
+        }
+        let bundle = spec.child("trustBundle");
+        if !self.spec.trust_bundle.contains("-----BEGIN CERTIFICATE-----") {
+            let message = "at least one trust anchor must be provided";
+            errors.invalid(&bundle, "<value omitted>", message);
+        } else if self.spec.trust_bundle.len() > 1 << 20 {
+            errors.too_long(&bundle, 1 << 20);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("signerName"), &self.spec.signer_name, &old.spec.signer_name);
+    }
+}

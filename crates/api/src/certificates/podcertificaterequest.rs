@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::certificates::certificatesigningrequest::signer_name;
+use crate::checks::{immutable, name};
 use apimachinery::meta::{Condition, ObjectMeta};
-use apimachinery::{Api, Bytes, Kind, Rules, Time, Value};
+use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::{Api, Bytes, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, labels, str_of, text};
 use crate::served::served;
@@ -83,7 +86,48 @@ pub fn kind() -> Kind {
 
 served!(PodCertificateRequest, "certificates.k8s.io", "v1", "podcertificaterequests", true);
 
-impl Rules for PodCertificateRequest {}
+impl Rules for PodCertificateRequest {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        signer_name(errors, &path.child("signerName"), &spec.signer_name);
+        for (field, value) in [
+            ("podName", &spec.pod_name),
+            ("serviceAccountName", &spec.service_account_name),
+            ("nodeName", &spec.node_name),
+        ] {
+            require(errors, &path.child(field), value, dns_subdomain);
+        }
+        for (field, value) in
+            [("podUID", &spec.pod_uid), ("serviceAccountUID", &spec.service_account_uid), ("nodeUID", &spec.node_uid)]
+        {
+            if value.is_empty() {
+                errors.required(&path.child(field), "");
+            } else if value.len() > 128 {
+                errors.too_long(&path.child(field), 128);
+            }
+        }
+        let seconds = path.child("maxExpirationSeconds");
+        match spec.max_expiration_seconds {
+            None => errors.required(&seconds, "must be set"),
+            Some(value) if value < 3600 => {
+                errors.invalid(&seconds, value, "must be in the range [3600, 7862400]");
+            }
+            Some(value) if value > 7_862_400 => {
+                errors.invalid(&seconds, value, "must be in the range [3600, 7862400]");
+            }
+            Some(_) => {}
+        }
+        if spec.stub_pkcs10_request.0.is_empty() {
+            errors.required(&path.child("stubPKCS10Request"), "");
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
+    }
+}
 
 fn state_cell(object: &Value, _now: i64) -> Value {
     let conditions = items(object, &["status", "conditions"]).iter().map(|c| str_of(c, &["type"]));

@@ -1,8 +1,10 @@
 //! FlowSchema: sorts requests into flows and priority levels.
 
+use crate::checks::{name, one_of};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time, Value};
+use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, number, str_of, text, text_or};
 use crate::served::served;
@@ -164,6 +166,108 @@ impl Rules for FlowSchema {
     fn set_defaults(&mut self) {
         if self.spec.matching_precedence == 0 {
             self.spec.matching_precedence = 1000;
+        }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        let field = path.child("matchingPrecedence");
+        let precedence = spec.matching_precedence;
+        if precedence <= 0 {
+            errors.invalid(&field, precedence, "must be a positive value");
+        }
+        if precedence > 10_000 {
+            errors.invalid(&field, precedence, "must not be greater than 10000");
+        }
+        if precedence == 1 && self.metadata.name != "exempt" {
+            errors.invalid(&field, precedence, "only the schema named 'exempt' may have matchingPrecedence 1");
+        }
+        if let Some(method) = &spec.distinguisher_method {
+            let field = path.child("distinguisherMethod");
+            one_of(errors, &field.child("type"), &method.type_, &["ByNamespace", "ByUser"]);
+        }
+        let level = path.child("priorityLevelConfiguration");
+        let level_name = &spec.priority_level_configuration.name;
+        if level_name.is_empty() {
+            errors.required(&level.child("name"), "must reference a priority level");
+        } else {
+            check(errors, &level.child("name"), level_name, dns_subdomain);
+        }
+        let rules = path.child("rules");
+        for (i, rule) in spec.rules.iter().enumerate() {
+            subjects_and_rules(errors, &rules.index(i), rule);
+        }
+    }
+}
+
+fn subjects_and_rules(errors: &mut Errors, path: &Path<'_>, rule: &PolicyRulesWithSubjects) {
+    let subjects = path.child("subjects");
+    if rule.subjects.is_empty() {
+        errors.required(&subjects, "subjects must contain at least one value");
+    }
+    for (i, subject) in rule.subjects.iter().enumerate() {
+        self::subject(errors, &subjects.index(i), subject);
+    }
+    if rule.resource_rules.is_empty() && rule.non_resource_rules.is_empty() {
+        errors.required(path, "at least one of resourceRules and nonResourceRules has to be non-empty");
+    }
+    let list = path.child("resourceRules");
+    for (i, rule) in rule.resource_rules.iter().enumerate() {
+        let path = list.index(i);
+        stars(errors, &path.child("verbs"), &rule.verbs, "verbs must contain at least one value");
+        stars(errors, &path.child("apiGroups"), &rule.api_groups, "resource rules must supply at least one api group");
+        stars(errors, &path.child("resources"), &rule.resources, "resource rules must supply at least one resource");
+        let namespaces = path.child("namespaces");
+        if rule.namespaces.is_empty() {
+            if !rule.cluster_scope {
+                let message = "resource rules that are not cluster scoped must supply at least one namespace";
+                errors.required(&namespaces, message);
+            }
+        } else {
+            stars(errors, &namespaces, &rule.namespaces, "");
+        }
+    }
+    let list = path.child("nonResourceRules");
+    for (i, rule) in rule.non_resource_rules.iter().enumerate() {
+        let path = list.index(i);
+        stars(errors, &path.child("verbs"), &rule.verbs, "verbs must contain at least one value");
+        let urls = path.child("nonResourceURLs");
+        stars(errors, &urls, &rule.non_resource_urls, "nonResourceURLs must contain at least one value");
+        for (j, url) in rule.non_resource_urls.iter().enumerate().filter(|(_, url)| *url != "*") {
+            if !url.starts_with('/') {
+                errors.invalid(&urls.index(j), url.as_str(), "must start with slash");
+            }
+        }
+    }
+}
+
+/// A list that is not empty and in which a star stands alone.
+fn stars(errors: &mut Errors, path: &Path<'_>, values: &[String], missing: &str) {
+    if values.is_empty() {
+        errors.required(path, missing);
+    } else if values.len() > 1 && values.iter().any(|v| v == "*") {
+        let shown: Vec<Value> = values.iter().map(|v| v.as_str().into()).collect();
+        errors.invalid(path, shown, "if '*' is present, must not specify other values");
+    }
+}
+
+fn subject(errors: &mut Errors, path: &Path<'_>, subject: &Subject) {
+    let set = [
+        ("ServiceAccount", "serviceAccount", subject.service_account.is_some()),
+        ("User", "user", subject.user.is_some()),
+        ("Group", "group", subject.group.is_some()),
+    ];
+    if !set.iter().any(|(kind, ..)| *kind == subject.kind) {
+        errors.not_supported(&path.child("kind"), subject.kind.as_str(), &["Group", "ServiceAccount", "User"]);
+        return;
+    }
+    for (kind, field, set) in set {
+        if kind != subject.kind && set {
+            errors.forbidden(&path.child(field), format!("{field} is forbidden when subject kind is not '{kind}'"));
+        } else if kind == subject.kind && !set {
+            errors.required(&path.child(field), format!("{field} is required when subject kind is '{kind}'"));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! PriorityLevelConfiguration: shares the server's capacity among request classes.
 
+use crate::checks::{name, one_of};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules, Time};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{scalar_or, text};
 use crate::served::served;
@@ -140,5 +142,68 @@ impl Rules for PriorityLevelConfiguration {
                 }
             }
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        let type_ = path.child("type");
+        if (self.metadata.name == "exempt") != (spec.type_ == "Exempt") {
+            errors.invalid(&type_, spec.type_.as_str(), "must be 'Exempt' if and only if `name` is 'exempt'");
+        }
+        one_of(errors, &type_, &spec.type_, &["Exempt", "Limited"]);
+        let (limited, exempt) = (path.child("limited"), path.child("exempt"));
+        match (spec.type_.as_str(), &spec.limited) {
+            ("Exempt", Some(_)) => errors.forbidden(&limited, "must be nil if the type is not Limited"),
+            ("Limited", None) => errors.required(&limited, "must not be empty when type is Limited"),
+            ("Limited", Some(level)) => {
+                if let Some(shares) = level.nominal_concurrency_shares.filter(|shares| *shares < 0) {
+                    let message = "must be a non-negative integer";
+                    errors.invalid(&limited.child("nominalConcurrencyShares"), shares, message);
+                }
+                if let Some(percent) = level.lendable_percent.filter(|percent| !(0..=100).contains(percent)) {
+                    let message = "must be between 0 and 100, inclusive";
+                    errors.invalid(&limited.child("lendablePercent"), percent, message);
+                }
+                if let Some(percent) = level.borrowing_limit_percent.filter(|percent| *percent < 0) {
+                    let message = "if specified, must be a non-negative integer";
+                    errors.invalid(&limited.child("borrowingLimitPercent"), percent, message);
+                }
+                limit_response(errors, &limited.child("limitResponse"), &level.limit_response);
+            }
+            _ => {}
+        }
+        if spec.type_ == "Limited" && spec.exempt.is_some() {
+            errors.forbidden(&exempt, "must be nil if the type is Limited");
+        }
+    }
+}
+
+fn limit_response(errors: &mut Errors, path: &Path<'_>, response: &LimitResponse) {
+    one_of(errors, &path.child("type"), &response.type_, &["Queue", "Reject"]);
+    let field = path.child("queuing");
+    match (response.type_.as_str(), &response.queuing) {
+        ("Reject", Some(_)) => errors.forbidden(&field, "must be nil if limited.limitResponse.type is not Limited"),
+        ("Queue", None) => errors.required(&field, "must not be empty if limited.limitResponse.type is Limited"),
+        ("Queue", Some(queuing)) => {
+            for (part, value) in [
+                ("queueLengthLimit", queuing.queue_length_limit),
+                ("queues", queuing.queues),
+                ("handSize", queuing.hand_size),
+            ] {
+                if value <= 0 {
+                    errors.invalid(&field.child(part), value, "must be positive");
+                }
+            }
+            if queuing.queues > 10_000_000 {
+                errors.invalid(&field.child("queues"), queuing.queues, "must not be greater than 10000000");
+            }
+            if queuing.hand_size > queuing.queues {
+                let message = format!("should not be greater than queues ({})", queuing.queues);
+                errors.invalid(&field.child("handSize"), queuing.hand_size, message);
+            }
+        }
+        _ => {}
     }
 }

@@ -1,8 +1,10 @@
 //! DeviceClass: names a sort of devices and how to configure them.
 
+use crate::checks::name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, RawExtension, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, RawExtension, Rules, RulesCx};
 
 use crate::served::served;
 
@@ -73,4 +75,24 @@ pub fn kind() -> Kind {
 
 served!(DeviceClass, "resource.k8s.io", "v1", "deviceclasses", false);
 
-impl Rules for DeviceClass {}
+impl Rules for DeviceClass {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let selectors = spec.child("selectors");
+        if self.spec.selectors.len() > 32 {
+            errors.too_many(&selectors, self.spec.selectors.len(), 32);
+        }
+        for (i, selector) in self.spec.selectors.iter().enumerate() {
+            let path = selectors.index(i);
+            match &selector.cel {
+                None => errors.required(&path.child("cel"), ""),
+                Some(cel) if cel.expression.is_empty() => {
+                    let cel = path.child("cel");
+                    errors.required(&cel.child("expression"), "");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}

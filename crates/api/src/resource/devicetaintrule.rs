@@ -1,8 +1,10 @@
 //! DeviceTaintRule: taints devices that match.
 
+use crate::checks::{name, one_of};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{Condition, ObjectMeta};
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::{check, dns_subdomain, label_value, qualified_name, require};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::cells::text;
 use crate::resource::resourceslice::DeviceTaint;
@@ -64,4 +66,17 @@ pub fn kind() -> Kind {
 
 served!(DeviceTaintRule, "resource.k8s.io", "v1", "devicetaintrules", false);
 
-impl Rules for DeviceTaintRule {}
+impl Rules for DeviceTaintRule {
+    fn prepare_create(&mut self, cx: &RulesCx<'_>) {
+        self.spec.taint.time_added.get_or_insert(apimachinery::Time(cx.now.0));
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let taint = spec.child("taint");
+        require(errors, &taint.child("key"), &self.spec.taint.key, qualified_name);
+        check(errors, &taint.child("value"), &self.spec.taint.value, label_value);
+        one_of(errors, &taint.child("effect"), &self.spec.taint.effect, &["NoExecute", "NoSchedule", "None"]);
+    }
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
 use apimachinery::meta::{Condition, ObjectMeta};
-use apimachinery::{Api, Kind, Quantity, RawExtension, Rules, Time, Value};
+use apimachinery::validation::{dns_label, dns_subdomain, require};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, RawExtension, Rules, RulesCx, Time, Value};
 
 use crate::cells::count;
 use crate::core::nodeselector::NodeSelector;
@@ -274,6 +276,71 @@ impl Rules for ResourceClaim {
         for request in &mut self.spec.devices.requests {
             request.set_defaults();
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        claim_spec(errors, &spec, &self.spec);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
+    }
+}
+
+/// Checks what a claim asks for.
+pub(crate) fn claim_spec(errors: &mut Errors, path: &Path<'_>, spec: &ResourceClaimSpec) {
+    let devices = path.child("devices");
+    let requests = devices.child("requests");
+    if spec.devices.requests.len() > 32 {
+        errors.too_many(&requests, spec.devices.requests.len(), 32);
+    }
+    for (i, request) in spec.devices.requests.iter().enumerate() {
+        let path = requests.index(i);
+        require(errors, &path.child("name"), &request.name, dns_label);
+        if spec.devices.requests[..i].iter().any(|other| other.name == request.name) {
+            errors.duplicate(&path.child("name"), request.name.as_str());
+        }
+        match (&request.exactly, request.first_available.as_slice()) {
+            (None, []) => errors.required(&path, "exactly one of `exactly` or `firstAvailable` is required"),
+            (Some(_), [_, ..]) => {
+                errors.invalid(
+                    &path,
+                    request.name.as_str(),
+                    "exactly one of `exactly` or `firstAvailable` is required",
+                );
+            }
+            (Some(exact), []) => {
+                let path = path.child("exactly");
+                let class = path.child("deviceClassName");
+                require(errors, &class, &exact.device_class_name, dns_subdomain);
+                allocation(errors, &path, &exact.allocation_mode, exact.count);
+            }
+            (None, alternatives) => {
+                let list = path.child("firstAvailable");
+                for (j, alternative) in alternatives.iter().enumerate() {
+                    let path = list.index(j);
+                    require(errors, &path.child("name"), &alternative.name, dns_label);
+                    let class = path.child("deviceClassName");
+                    require(errors, &class, &alternative.device_class_name, dns_subdomain);
+                    allocation(errors, &path, &alternative.allocation_mode, alternative.count);
+                }
+            }
+        }
+    }
+}
+
+fn allocation(errors: &mut Errors, path: &Path<'_>, mode: &str, count: i64) {
+    let field = path.child("count");
+    match mode {
+        "All" if count != 0 => {
+            errors.invalid(&field, count, "must not be specified when allocationMode is 'All'");
+        }
+        "All" => {}
+        "ExactCount" if count <= 0 => errors.invalid(&field, count, "must be greater than zero"),
+        "ExactCount" => {}
+        other => errors.not_supported(&path.child("allocationMode"), other, &["All", "ExactCount"]),
     }
 }
 

@@ -1,7 +1,10 @@
 //! ResourceClaimTemplate: is a pattern for claims made for pods.
 
+use crate::checks::{immutable, name};
+use crate::resource::resourceclaim::claim_spec;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Rules};
+use apimachinery::validation::dns_subdomain;
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::resource::resourceclaim::ResourceClaimSpec;
 use crate::served::served;
@@ -39,5 +42,15 @@ impl Rules for ResourceClaimTemplate {
         for request in &mut self.spec.spec.devices.requests {
             request.set_defaults();
         }
+    }
+
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        claim_spec(errors, &spec.child("spec"), &self.spec.spec);
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::checks::{immutable, name};
+use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::{Api, Kind, Quantity, Rules, Time};
+use apimachinery::validation::{dns_label, dns_subdomain, nonnegative, positive, require};
+use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time};
 
 use crate::cells::text;
 use crate::core::nodeselector::NodeSelector;
@@ -226,4 +229,46 @@ pub fn kind() -> Kind {
 
 served!(ResourceSlice, "resource.k8s.io", "v1", "resourceslices", false);
 
-impl Rules for ResourceSlice {}
+impl Rules for ResourceSlice {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let path = Path::new("spec");
+        let spec = &self.spec;
+        driver_name(errors, &path.child("driver"), &spec.driver);
+        let pool = path.child("pool");
+        if spec.pool.name.is_empty() {
+            errors.required(&pool.child("name"), "");
+        }
+        nonnegative(errors, &pool.child("generation"), spec.pool.generation);
+        positive(errors, &pool.child("resourceSliceCount"), spec.pool.resource_slice_count);
+        let where_ = [
+            spec.node_name.is_some(),
+            spec.node_selector.is_some(),
+            spec.all_nodes == Some(true),
+            spec.per_device_node_selection == Some(true),
+        ];
+        if where_.into_iter().filter(|set| *set).count() != 1 {
+            let message = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+            errors.required(&path, message);
+        }
+        let devices = path.child("devices");
+        if spec.devices.len() > 128 {
+            errors.too_many(&devices, spec.devices.len(), 128);
+        }
+        for (i, device) in spec.devices.iter().enumerate() {
+            let path = devices.index(i);
+            require(errors, &path.child("name"), &device.name, dns_label);
+            if spec.devices[..i].iter().any(|other| other.name == device.name) {
+                errors.duplicate(&path.child("name"), device.name.as_str());
+            }
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        let spec = Path::new("spec");
+        immutable(errors, &spec.child("driver"), &self.spec.driver, &old.spec.driver);
+        let pool = spec.child("pool");
+        immutable(errors, &pool.child("name"), &self.spec.pool.name, &old.spec.pool.name);
+        immutable(errors, &spec.child("nodeName"), &self.spec.node_name, &old.spec.node_name);
+    }
+}

@@ -1,7 +1,9 @@
 //! StorageVersionMigration: asks to rewrite stored objects in the current form.
 
+use crate::checks::{immutable, name};
 use apimachinery::meta::{Condition, GroupResource, ObjectMeta};
-use apimachinery::{Api, Kind, Rules, Value};
+use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
 
 use crate::cells::{items, str_of};
 use crate::served::served;
@@ -44,7 +46,23 @@ pub fn kind() -> Kind {
 
 served!(StorageVersionMigration, "storagemigration.k8s.io", "v1", "storageversionmigrations", false);
 
-impl Rules for StorageVersionMigration {}
+impl Rules for StorageVersionMigration {
+    fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        name(errors, &self.metadata, dns_subdomain);
+        let spec = Path::new("spec");
+        let resource = spec.child("resource");
+        if self.spec.resource.resource.is_empty() {
+            errors.required(&resource.child("resource"), "resource is required");
+        }
+        if !self.spec.resource.group.is_empty() {
+            check(errors, &resource.child("group"), &self.spec.resource.group, dns_subdomain);
+        }
+    }
+
+    fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
+    }
+}
 
 fn resource_cell(object: &Value, _now: i64) -> Value {
     match (str_of(object, &["spec", "resource", "resource"]), str_of(object, &["spec", "resource", "group"])) {
