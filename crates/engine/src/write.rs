@@ -86,7 +86,6 @@ impl Engine {
         tree: &mut Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let kind = &target.kind;
         let mut name = SmolStr::new(text(tree, "name"));
         let base = SmolStr::new(text(tree, "generateName"));
         let mut reservations = Reservations::default();
@@ -341,9 +340,9 @@ impl Engine {
                 PatchType::Json => patch::json::apply(old.clone(), &p.body)?,
                 PatchType::Merge => patch::merge::apply(old.clone(), p.body.clone()),
                 PatchType::Strategic => patch::strategic::apply(old.clone(), p.body.clone(), &kind.schema)?,
-                PatchType::Apply => self.as_manager(target, options, |cx| {
-                    apply::apply(Some(old), p.body.clone(), cx, options.force)
-                })?,
+                PatchType::Apply => {
+                    self.as_manager(target, options, |cx| apply::apply(Some(old), p.body.clone(), cx, options.force))?
+                }
             },
         };
         if matches!(source, Source::Patch(_)) {

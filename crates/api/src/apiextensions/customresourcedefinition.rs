@@ -5,7 +5,11 @@ mod validate;
 use crate::checks::immutable;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
+<<<<<<< HEAD
 use apimachinery::{Api, Bytes, Errors, Kind, Path, Rules, RulesCx, Time};
+=======
+use apimachinery::{Api, Bytes, Kind, Rules, Time, Value};
+>>>>>>> 7b150a1 (Ask admission webhooks, and lay down custom resource definitions)
 
 use crate::apiextensions::jsonschema::CustomResourceValidation;
 use crate::served::served;
@@ -199,7 +203,45 @@ pub struct CustomResourceSubresourceScale {
     pub label_selector_path: Option<String>,
 }
 
+/// A deleted definition stays until its instances are gone.
+const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Adds the finalizer and says in a condition what will happen.
+fn begin_delete(definition: &mut Value) {
+    let Ok(mut object) = CustomResourceDefinition::from_value(definition) else { return };
+    let finalizers = &mut object.metadata.finalizers;
+    if !finalizers.iter().any(|f| f == CLEANUP) {
+        finalizers.push(CLEANUP.into());
+    }
+    let since = object.metadata.deletion_timestamp.unwrap_or_default();
+    let conditions = &mut object.status.conditions;
+    conditions.retain(|c| c.type_ != "Terminating");
+    conditions.push(CustomResourceDefinitionCondition {
+        type_: "Terminating".into(),
+        status: "True".into(),
+        last_transition_time: since,
+        reason: "InstanceDeletionPending".into(),
+        message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon".into(),
+        ..CustomResourceDefinitionCondition::default()
+    });
+    let mut new = object.to_value();
+    if let (Value::Map(new), Value::Map(old)) = (&mut new, &mut *definition) {
+        for key in ["apiVersion", "kind"] {
+            if let Some(value) = old.remove(key) {
+                new.insert(key, value);
+            }
+        }
+    }
+    *definition = new;
+}
+
 pub fn kind() -> Kind {
+    let mut kind = served_kind();
+    kind.begin_delete = Some(begin_delete);
+    kind
+}
+
+fn served_kind() -> Kind {
     Kind::cluster::<CustomResourceDefinition>("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         .short(&["crd", "crds"])
         .category(&["api-extensions"])

@@ -12,6 +12,7 @@ mod rbac_escalation;
 mod resource_quota;
 pub(crate) mod service;
 mod service_account;
+mod webhook;
 mod world;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ const PLUGINS: &[&Plugin] = &[
     &service_account::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
+    &webhook::MUTATING,
+    &webhook::VALIDATING,
     &resource_quota::PLUGIN,
     &rbac_escalation::PLUGIN,
     &service::PLUGIN,
@@ -67,6 +70,11 @@ impl Plugins {
     /// Says which engine they look into. The engine owns the plugins, so they only hold it weakly.
     pub fn attach(&self, engine: &Arc<Engine>) {
         self.world.attach(engine);
+    }
+
+    /// Calls webhooks; whoever wires the server tells it how connections are opened, and shares it with conversion.
+    pub fn caller(&self) -> Arc<crate::webhook::Caller> {
+        self.world.caller.clone()
     }
 
     /// Starts what follows other objects. `client` must act as a member of the masters.

@@ -6,12 +6,17 @@ use apimachinery::{Kind, SmolStr, Status, Value};
 use client::Client;
 use engine::{Cx, Engine, ListOptions, Target, User};
 
+use super::webhook::Webhooks;
 use crate::authz::Authorizer;
+use crate::webhook::Caller;
 
 /// What plugins may ask about the rest of the cluster.
 pub struct World {
     engine: OnceLock<Weak<Engine>>,
     pub authorizer: Arc<Authorizer>,
+    /// Calls webhooks.
+    pub caller: Arc<Caller>,
+    pub(super) webhooks: Webhooks,
     /// Who the plugins are when they look.
     cx: Cx,
 }
@@ -23,7 +28,13 @@ impl World {
             groups: vec![SmolStr::new_static("system:masters")],
             ..User::default()
         };
-        World { engine: OnceLock::new(), authorizer, cx: Cx::new(Arc::new(user)) }
+        World {
+            engine: OnceLock::new(),
+            authorizer,
+            caller: Arc::default(),
+            webhooks: Webhooks::default(),
+            cx: Cx::new(Arc::new(user)),
+        }
     }
 
     pub(super) fn attach(&self, engine: &Arc<Engine>) {
@@ -32,7 +43,9 @@ impl World {
         }
     }
 
-    pub(super) async fn start(&self, _client: &Client) {}
+    pub(super) async fn start(&self, client: &Client) {
+        self.webhooks.start(client).await;
+    }
 
     /// The engine.
     ///
@@ -59,13 +72,7 @@ impl World {
     }
 
     /// The newest state of one object of version v1; `None` when it does not exist.
-    pub async fn get(
-        &self,
-        group: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Value>, Status> {
+    pub async fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
         let engine = self.engine()?;
         let kind = self.kind(group, "v1", resource)?;
         let target = Target { kind, namespace: namespace.into(), name: name.into(), subresource: SmolStr::default() };
