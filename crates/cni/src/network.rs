@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use linux::netlink::namespace::Namespace;
 use serde_json::{Map, json};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Entry};
 use crate::conflist::{self, NetworkList};
 use crate::runner::{Runner, Target};
 use crate::spec::{Outcome, check_id};
@@ -207,30 +207,28 @@ impl Network {
             target.namespace = None;
         }
         // What is recorded goes before what is configured now: the configuration may have changed since.
-        let recorded = self
-            .runner
-            .cache()
-            .list()?
-            .into_iter()
-            .filter(|entry| entry.container_id == pod.sandbox_id && entry.interface == INTERFACE)
-            .map(|entry| NetworkList::parse(&entry.config))
-            .collect::<Result<Vec<_>>>()?;
-        if recorded.is_empty() {
-            return Ok(());
-        }
-        recorded.iter().try_for_each(|list| self.runner.del(list, &target))
+        self.recorded(pod)?.iter().try_for_each(|entry| self.runner.del(&NetworkList::parse(&entry.config)?, &target))
+    }
+
+    fn recorded(&self, pod: &PodNetwork) -> Result<Vec<Entry>> {
+        let all = self.runner.cache().list()?.into_iter();
+        Ok(all.filter(|entry| entry.container_id == pod.sandbox_id && entry.interface == INTERFACE).collect())
     }
 
     /// Complains if a pod is not attached as it was.
     pub fn check(&self, pod: &PodNetwork) -> Result<()> {
-        self.runner.check(&self.list()?, &Self::target(pod)?)
+        let recorded = self.recorded(pod)?;
+        if recorded.is_empty() {
+            return Err(Error::UnknownContainer(pod.sandbox_id.clone()));
+        }
+        let target = Self::target(pod)?;
+        recorded.iter().try_for_each(|entry| self.runner.check(&NetworkList::parse(&entry.config)?, &target))
     }
 
     /// What an attached pod has; `None` if it is not attached.
     pub fn attachment(&self, pod: &PodNetwork) -> Result<Option<Attachment>> {
-        let list = self.list()?;
-        let entry = self.runner.cache().load(&list.name, &pod.sandbox_id, INTERFACE)?;
-        Ok(entry.and_then(|entry| entry.result).map(|outcome| Attachment { ips: outcome.container_ips(), outcome }))
+        let outcome = self.recorded(pod)?.into_iter().find_map(|entry| entry.result);
+        Ok(outcome.map(|outcome| Attachment { ips: outcome.container_ips(), outcome }))
     }
 
     /// Whether pods can be attached now.
@@ -238,11 +236,17 @@ impl Network {
         self.runner.status(&self.list()?)
     }
 
-    /// Detaches everything but the given sandboxes: what a crash or a reboot left behind.
+    /// Detaches everything but the given sandboxes: what a crash or a reboot left behind. Needs no pod range yet: what
+    /// is recorded says how it was made.
     pub fn gc(&self, is_valid: &dyn Fn(&str) -> bool) -> Result<()> {
+        for entry in self.runner.cache().list()? {
+            if !is_valid(&entry.container_id) {
+                let list = NetworkList::parse(&entry.config)?;
+                self.runner.del(&list, &Target::of(&entry))?;
+            }
+        }
         match self.list() {
             Ok(list) => self.runner.gc(&list, is_valid),
-            // Without a range nothing was ever attached by us.
             Err(Error::NotReady(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -33,6 +33,19 @@ pub struct Target {
     pub capabilities: Map<String, Value>,
 }
 
+impl Target {
+    /// The target of an attachment that is recorded; its namespace may be gone.
+    pub fn of(entry: &Entry) -> Self {
+        Self {
+            container_id: entry.container_id.clone(),
+            namespace: None,
+            interface: entry.interface.clone(),
+            arguments: entry.arguments.clone(),
+            capabilities: entry.capabilities.as_object().cloned().unwrap_or_default(),
+        }
+    }
+}
+
 /// Runs lists and remembers what they made.
 #[derive(Debug, Clone)]
 pub struct Runner {
@@ -133,8 +146,7 @@ impl Runner {
                 kept.push(serde_json::json!({"containerID": entry.container_id, "ifname": entry.interface}));
                 continue;
             }
-            let target = Target { container_id: entry.container_id, interface: entry.interface, ..nobody() };
-            self.del(list, &target)?;
+            self.del(list, &Target::of(&entry))?;
         }
         if list.disable_gc || list.version != crate::spec::VERSION {
             return Ok(());

@@ -57,6 +57,8 @@ fn view(tree: &Value) -> Option<NodeView> {
 }
 
 /// Follows nodes until the task is aborted. Must run in the node's network namespace. What was set up stays.
+///
+/// The client must be one that may list all nodes, such as the service proxy's: a node itself may see only its own.
 pub async fn run(client: Client, network: Arc<Network>, config: NodeNetworkConfig) {
     let nodes: Informer<NodeView> =
         Informer::start(&client, GroupVersionResource::new("", "v1", "nodes"), Scope::default(), view);

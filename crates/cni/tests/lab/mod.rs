@@ -99,9 +99,10 @@ impl Lab {
         let mut socket = self.host.route_socket().unwrap();
         let mut state: Vec<String> = Vec::new();
         state.extend(socket.links().unwrap().iter().map(|link| format!("link {}", link.name)));
-        state.extend(
-            socket.routes().unwrap().iter().map(|route| format!("route {}/{}", route.destination, route.prefix)),
-        );
+        // The uplink's own routes come and go with its link-local addresses.
+        let uplink = socket.link("up0").unwrap().index;
+        let routes = socket.routes().unwrap().into_iter().filter(|route| route.link != Some(uplink));
+        state.extend(routes.map(|route| format!("route {}/{}", route.destination, route.prefix)));
         state
             .extend(socket.neighbours().unwrap().iter().filter(|n| n.permanent).map(|n| format!("neighbour {}", n.ip)));
         let mut folders = vec![self.folder.path().join("data")];
