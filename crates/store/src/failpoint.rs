@@ -30,6 +30,7 @@ pub(crate) use armed::hit;
 pub(crate) mod armed {
     use std::collections::HashMap;
     use std::sync::{LazyLock, Mutex};
+    use std::thread::ThreadId;
 
     use super::*;
 
@@ -46,12 +47,12 @@ pub(crate) mod armed {
         Some((name.to_owned(), Mutex::new(passes.parse().ok()?)))
     });
 
-    /// Errors for the writer threads of this process, by writer name, so that tests do not disturb each other.
-    static ARMED: LazyLock<Mutex<HashMap<(String, &'static str), u32>>> = LazyLock::new(Mutex::default);
+    /// Errors by writer thread, so that tests do not disturb each other.
+    static ARMED: LazyLock<Mutex<HashMap<(ThreadId, &'static str), u32>>> = LazyLock::new(Mutex::default);
 
-    /// Lets a fail point fail once in the writer thread of this name, after so many passes.
-    pub(crate) fn arm(thread: &str, name: &'static str, passes: u32) {
-        ARMED.lock().unwrap().insert((thread.to_owned(), name), passes);
+    /// Lets a fail point fail once in this writer thread, after so many passes.
+    pub(crate) fn arm(thread: ThreadId, name: &'static str, passes: u32) {
+        ARMED.lock().unwrap().insert((thread, name), passes);
     }
 
     pub(crate) fn hit(name: &'static str) -> Result<(), Error> {
@@ -64,9 +65,9 @@ pub(crate) mod armed {
             }
             *passes -= 1;
         }
-        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let thread = std::thread::current().id();
         let mut armed = ARMED.lock().unwrap();
-        if let Some(passes) = armed.get_mut(&(thread.clone(), name)) {
+        if let Some(passes) = armed.get_mut(&(thread, name)) {
             if *passes == 0 {
                 armed.remove(&(thread, name));
                 return Err(Error::Io(format!("fail point {name}")));

@@ -25,6 +25,8 @@ mod record;
 mod txn;
 mod writer;
 
+#[cfg(all(test, feature = "rocksdb"))]
+mod crash;
 #[cfg(feature = "rocksdb")]
 mod disk;
 #[cfg(feature = "rocksdb")]

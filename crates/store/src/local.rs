@@ -227,6 +227,18 @@ impl LocalStore {
         self.ask(Command::Tick).await
     }
 
+    /// The thread in which fail points can be armed.
+    #[cfg(test)]
+    pub(crate) fn writer_thread(&self) -> std::thread::ThreadId {
+        self.writer.as_ref().expect("a running writer").thread().id()
+    }
+
+    /// The gaps in numbering that unclean stops left.
+    #[cfg(test)]
+    pub(crate) fn gaps(&self) -> Vec<(i64, i64)> {
+        self.shared.state.read().gaps.clone()
+    }
+
     /// Stops cleanly: what is volatile is snapshot, and numbering goes on without a gap next time.
     pub fn close(mut self) {
         self.stop();
