@@ -5,11 +5,7 @@ mod validate;
 use crate::checks::immutable;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-<<<<<<< HEAD
-use apimachinery::{Api, Bytes, Errors, Kind, Path, Rules, RulesCx, Time};
-=======
-use apimachinery::{Api, Bytes, Kind, Rules, Time, Value};
->>>>>>> 7b150a1 (Ask admission webhooks, and lay down custom resource definitions)
+use apimachinery::{Api, Bytes, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::apiextensions::jsonschema::CustomResourceValidation;
 use crate::served::served;
