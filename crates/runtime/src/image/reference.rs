@@ -59,8 +59,8 @@ impl Reference {
         if !repository.split('/').all(part_ok) {
             return Err(bad("the repository is malformed (lower-case letters, digits and separators)"));
         }
-        let host_ok =
-            registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
+        let host_ok = registry.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+            && registry.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
         if !host_ok {
             return Err(bad("the registry is malformed"));
         }
