@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use cri::archives::archive_service_server::{ArchiveService, ArchiveServiceServer};
 use cri::archives::{ImportRequest, ImportResponse, ImportedImage};
@@ -11,8 +12,13 @@ use cri::v1;
 use cri::v1::image_service_server::{ImageService, ImageServiceServer};
 use cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use futures::stream::{self, Stream, StreamExt};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::image::layers::set_mode;
@@ -20,28 +26,55 @@ use crate::{Error, Result, Runtime};
 
 /// The longest message, as upstream's clients allow.
 const MAX_MESSAGE: usize = 16 << 20;
+/// How long calls may go on after the daemon was told to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many things one message of a streamed list holds.
 const PER_MESSAGE: usize = 100;
 
-/// Serves a runtime on a socket until `stop` is done.
+/// Serves a runtime on a socket until `stop` is done; calls that run then are finished.
+///
+/// # Why
+/// Not by tonic's own server: that one ends a call at the client's deadline as cancelled, where clients expect their
+/// own account of the deadline.
 pub async fn serve(runtime: Runtime, socket: &Path, stop: impl Future<Output = ()>) -> Result<()> {
     let listener = bind(socket)?;
-    let served = tonic::transport::Server::builder()
-        .add_service(
-            RuntimeServiceServer::new(runtime.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(
-            ImageServiceServer::new(runtime.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(ArchiveServiceServer::new(Archives(runtime)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop)
-        .await;
+    let routes = Routes::new(
+        RuntimeServiceServer::new(runtime.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(
+        ImageServiceServer::new(runtime.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE),
+    )
+    .add_service(ArchiveServiceServer::new(Archives(runtime)))
+    .prepare();
+    let graceful = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let Ok((connection, _)) = accepted else {
+            // Out of descriptors: others must close theirs first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let server = http2::Builder::new(TokioExecutor::new());
+        let service = TowerToHyperService::new(routes.clone());
+        let serving = graceful.watch(server.serve_connection(TokioIo::new(connection), service));
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::trace!(%error, "a client's connection ended");
+            }
+        });
+    }
     let _ = fs::remove_file(socket);
-    served.map_err(|e| Error::Internal(format!("the gRPC server failed: {e}")))
+    // Listeners to events never end by themselves.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await;
+    Ok(())
 }
 
 /// Takes a socket's path: one that nobody serves any more is removed.

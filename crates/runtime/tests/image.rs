@@ -205,7 +205,8 @@ fn what_leads_out_of_the_image_is_refused() {
     fs::create_dir(&target).unwrap();
     let mut layout = Layout::new();
     let path = target.to_str().unwrap();
-    let layer = archive(&[symlink("out", path), file("out/file", b"x"), symlink("up", "../../.."), file("up/file2", b"x")]);
+    let layer =
+        archive(&[symlink("out", path), file("out/file", b"x"), symlink("up", "../../.."), file("up/file2", b"x")]);
     let image = layout.image(&[layer], Packing::Plain, json!({}));
     layout.name(image, "example.com/links:1");
     lab.import(&layout.build()).ok();
@@ -216,7 +217,10 @@ fn what_leads_out_of_the_image_is_refused() {
 #[test]
 fn damaged_archives_are_refused() {
     let good = two_layers(Packing::Gzip);
-    assert!(matches!(refused_archive(b"no archive at all, but long enough to look at"), Error::Corrupt(_) | Error::Invalid(_)));
+    assert!(matches!(
+        refused_archive(b"no archive at all, but long enough to look at"),
+        Error::Corrupt(_) | Error::Invalid(_)
+    ));
     refused_archive(&good[..good.len() / 2]);
     // A blob that is not what its name says.
     let mut layout = Layout::new();
