@@ -11,6 +11,7 @@ extern crate self as apimachinery;
 
 pub mod apply;
 pub mod codec;
+pub mod crd;
 pub mod defaults;
 pub mod derived;
 pub mod discovery;

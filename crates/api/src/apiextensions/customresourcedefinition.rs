@@ -296,9 +296,14 @@ impl Rules for CustomResourceDefinition {
         validate::definition(errors, self);
     }
 
+    fn validate_create(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        validate::schemas(errors, self, None);
+    }
+
     fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         let spec = Path::new("spec");
         let names = spec.child("names");
+        validate::schemas(errors, self, Some(old));
         let established = old.status.conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
         if established {
             immutable(errors, &spec.child("scope"), &self.spec.scope, &old.spec.scope);

@@ -1,7 +1,7 @@
 //! Rules of custom resource definitions: names, versions, conversion, columns, subresources.
 
 use apimachinery::validation::{dns_subdomain, dns1035_label};
-use apimachinery::{Api, Errors, Path};
+use apimachinery::{Api, Errors, Path, crd};
 
 use crate::admissionregistration::webhook::{reachable, review_versions};
 use crate::apiextensions::customresourcedefinition::{
@@ -68,6 +68,39 @@ pub(super) fn definition(errors: &mut Errors, crd: &CustomResourceDefinition) {
     }
     stored_versions(errors, crd);
     approval(errors, crd);
+}
+
+/// The schemas, and the fields that selectors may name. A version whose schema an update leaves alone is not checked
+/// again; what all versions share is checked once, and spoken of as a field of `spec`.
+pub(super) fn schemas(errors: &mut Errors, new: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>) {
+    let path = Path::new("spec");
+    let list = path.child("versions");
+    let versions = &new.spec.versions;
+    let shared = versions.windows(2).all(|pair| pair[0].schema == pair[1].schema);
+    let has_status = |version: &CustomResourceDefinitionVersion| {
+        version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some())
+    };
+    for (i, version) in versions.iter().enumerate() {
+        let before = old.and_then(|old| old.spec.versions.iter().find(|v| v.name == version.name));
+        let Some(schema) = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()) else { continue };
+        let schema = schema.to_value();
+        let place = list.index(i);
+        if before.is_none_or(|b| b.schema != version.schema) {
+            match (shared, i) {
+                (true, 0) => {
+                    crd::check_schema(&schema, versions.iter().any(has_status), &path.child("validation"), errors);
+                }
+                (true, _) => {}
+                (false, _) => crd::check_schema(&schema, has_status(version), &place.child("schema"), errors),
+            }
+        }
+        let fields = place.child("selectableFields");
+        for (i, field) in version.selectable_fields.iter().enumerate().filter(|(_, f)| f.json_path.starts_with('.')) {
+            if let Err(why) = crd::check_selectable(&field.json_path, &schema) {
+                errors.invalid(&fields.index(i).child("jsonPath"), field.json_path.as_str(), why);
+            }
+        }
+    }
 }
 
 fn enumeration(errors: &mut Errors, path: &Path<'_>, value: &str, accepted: &[&str]) {
@@ -298,6 +331,20 @@ mod tests {
             &kind(),
             &[("spec.versions.0.schema", "null")],
             &["spec.versions[0].schema.openAPIV3Schema: Required value"],
+        );
+    }
+
+    #[test]
+    fn schemas_are_structural() {
+        refuses(
+            &kind(),
+            &[("spec.versions.0.schema.openAPIV3Schema.properties.spec.properties.size.type", "\"\"")],
+            &["spec.validation.openAPIV3Schema.properties[spec].properties[size].type: Required value: must not be empty for specified object fields"],
+        );
+        refuses(
+            &kind(),
+            &[("spec.versions.0.selectableFields", "[{\"jsonPath\": \".spec.colour\"}]")],
+            &["spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.colour\": is an invalid path: does not refer to a valid field"],
         );
     }
 
