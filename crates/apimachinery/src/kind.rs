@@ -312,6 +312,11 @@ fn write<T: Rules>(
 }
 
 impl Kind {
+    /// Whether objects of the other kind have the form of this one: nothing is to be converted.
+    pub fn same_form(&self, other: &Kind) -> bool {
+        self.group == other.group && self.version == other.version
+    }
+
     /// A namespaced built-in whose kind name is the last part of its schema's name.
     pub fn namespaced<T: Rules>(group: &'static str, version: &'static str, resource: &'static str) -> Kind {
         Kind::builtin::<T>(group, version, resource, true)

@@ -49,9 +49,12 @@ impl Local {
         let info = Local::info(request, verb);
         pipeline::authorize(&self.server, &self.user, &info).await?;
         let r = &request.resource;
-        let kind = self.server.engine.catalog().kind(&r.group, &r.version, &r.resource).ok_or_else(|| {
-            Status::new(404, "NotFound", "the server could not find the requested resource")
-        })?;
+        let kind = self
+            .server
+            .engine
+            .catalog()
+            .kind(&r.group, &r.version, &r.resource)
+            .ok_or_else(|| Status::new(404, "NotFound", "the server could not find the requested resource"))?;
         Ok(Target {
             namespace: if kind.namespaced { request.namespace.clone() } else { Default::default() },
             name: request.name.clone(),
@@ -61,7 +64,7 @@ impl Local {
     }
 
     async fn wire(&self, object: &Object, target: &Target) -> Result<Bytes, Status> {
-        if object.kind.version == target.kind.version {
+        if object.kind.same_form(&target.kind) {
             return Ok(object.json());
         }
         let tree = self.server.engine.tree(object, &target.kind).await?;
@@ -229,17 +232,14 @@ async fn event(
 ) -> Result<WatchEvent, Status> {
     match notice {
         Notice::Bookmark { revision, ends_initial_events } => {
-            let annotations = if ends_initial_events {
-                r#","annotations":{"k8s.io/initial-events-end":"true"}"#
-            } else {
-                ""
-            };
+            let annotations =
+                if ends_initial_events { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
             let object = format!(r#"{{"metadata":{{"resourceVersion":"{revision}"{annotations}}}}}"#);
             Ok(WatchEvent { kind: EventKind::Bookmark, object: object.into() })
         }
         Notice::Object { change, entry, revision, .. } => {
             let object = Object::new(watch.stored.clone(), revision, entry.body.clone());
-            let json = if watch.stored.version == target.kind.version {
+            let json = if watch.stored.same_form(&target.kind) {
                 object.json()
             } else {
                 let tree = server.engine.tree(&object, &target.kind).await?;

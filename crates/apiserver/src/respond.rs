@@ -75,9 +75,11 @@ impl Form {
                 let (key, value) = part.split_once('=').unwrap_or((part, ""));
                 match (key, value) {
                     ("as", "Table") => {
-                        view = View::Table(table::Include::parse(info.param("includeObject").unwrap_or_default()).ok_or_else(|| {
-                            Status::bad_request("includeObject must be one of None, Metadata, Object")
-                        })?);
+                        view = View::Table(
+                            table::Include::parse(info.param("includeObject").unwrap_or_default()).ok_or_else(
+                                || Status::bad_request("includeObject must be one of None, Metadata, Object"),
+                            )?,
+                        );
                     }
                     ("as", "PartialObjectMetadata" | "PartialObjectMetadataList") => view = View::Metadata,
                     ("as", _) => understood = false,
@@ -175,7 +177,7 @@ pub struct Presenter<'a> {
 impl Presenter<'_> {
     /// Whether the stored bytes are the answer.
     fn as_stored(&self, object: &Object) -> bool {
-        self.form == Form::JSON && object.kind.version == self.kind.version
+        self.form == Form::JSON && object.kind.same_form(self.kind)
     }
 
     /// One object.
@@ -236,7 +238,9 @@ impl Presenter<'_> {
         }
         let bytes = match self.form.view {
             View::Whole => match self.form.encoding {
-                Encoding::Protobuf => codec::proto::encode_list(self.kind, &items, &metadata).map_err(Status::internal)?,
+                Encoding::Protobuf => {
+                    codec::proto::encode_list(self.kind, &items, &metadata).map_err(Status::internal)?
+                }
                 Encoding::Json => codec::json::encode_list(self.kind, &items, &metadata, self.form.pretty),
                 Encoding::Yaml => codec::yaml::encode_list(self.kind, &items, &metadata),
             },

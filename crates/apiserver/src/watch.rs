@@ -31,7 +31,11 @@ pub async fn serve(
 ) -> Result<Response, Status> {
     let (options, timeout) = options::watch(info)?;
     if form.encoding == Encoding::Yaml {
-        return Err(Status::new(406, "NotAcceptable", "watches are served as application/json and application/vnd.kubernetes.protobuf"));
+        return Err(Status::new(
+            406,
+            "NotAcceptable",
+            "watches are served as application/json and application/vnd.kubernetes.protobuf",
+        ));
     }
     let watch = server.engine.watch(cx, target, options).await?;
     let jitter = u64::from(uuid_byte()) * LEAST_TIMEOUT / 256;
@@ -127,7 +131,7 @@ impl Framer {
                     Change::Modified => "MODIFIED",
                     Change::Deleted => "DELETED",
                 };
-                if self.form == Form::JSON && self.stored.version == self.kind.version {
+                if self.form == Form::JSON && self.stored.same_form(&self.kind) {
                     return Ok(json_frame(word, &object));
                 }
                 let shared = event.filter(|_| !matches!(self.form.view, View::Table(_)));

@@ -47,6 +47,27 @@ impl Resource {
         Ok(Resource { group_resource, versions, storage, prefix })
     }
 
+    /// Puts many kinds together into resources. A resource of which no version is stored shares the objects of the one
+    /// with the same storage prefix: two groups may show the same objects.
+    ///
+    /// # Errors
+    /// As [`Resource::new`], or when nothing is stored under a prefix.
+    pub fn group(kinds: Vec<Kind>) -> Result<Vec<Resource>, String> {
+        let mut grouped: BTreeMap<GroupResource, Vec<Kind>> = BTreeMap::new();
+        for kind in kinds {
+            grouped.entry(kind.group_resource()).or_default().push(kind);
+        }
+        let mut resources = grouped.into_values().map(Resource::new).collect::<Result<Vec<_>, _>>()?;
+        let stored: BTreeMap<SmolStr, Arc<Kind>> =
+            resources.iter().filter_map(|r| Some((r.prefix.clone(), r.storage.clone()?))).collect();
+        for resource in resources.iter_mut().filter(|r| r.storage.is_none() && !r.prefix.is_empty()) {
+            let shared = stored.get(&resource.prefix);
+            let none = || format!("no version of {} is stored", resource.group_resource);
+            resource.storage = Some(shared.cloned().ok_or_else(none)?);
+        }
+        Ok(resources)
+    }
+
     pub fn version(&self, version: &str) -> Option<&Arc<Kind>> {
         self.versions.iter().find(|k| k.version == version)
     }

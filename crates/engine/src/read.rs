@@ -151,7 +151,7 @@ impl Engine {
 
     /// A tree in another version of its resource.
     pub(crate) async fn convert(&self, tree: Value, from: &Kind, to: &Kind) -> Result<Value, Status> {
-        if from.version == to.version && from.group == to.group {
+        if from.same_form(to) {
             return Ok(tree);
         }
         self.converter.convert(tree, from, to).await

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use apimachinery::Kind;
 use apiserver::admission::Plugins;
 use apiserver::authn::Authenticator;
 use apiserver::authn::service_account::Tokens;
@@ -59,7 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     })
     .await?;
     plugins.attach(&engine);
-    engine.catalog().insert_all(resources()?).map_err(|e| anyhow!(e))?;
+    engine.catalog().insert_all(Resource::group(api::kinds()).map_err(|e| anyhow!(e))?).map_err(|e| anyhow!(e))?;
 
     let service_ip = first_address(&config.service_cidrs)?;
     let advertised = advertised(&config);
@@ -150,15 +149,6 @@ fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
     })?;
     listener.set_nonblocking(true)?;
     Ok(tokio::net::TcpListener::from_std(listener)?)
-}
-
-/// The built-in kinds, the versions of one resource together.
-fn resources() -> anyhow::Result<Vec<Resource>> {
-    let mut grouped: std::collections::BTreeMap<apimachinery::GroupResource, Vec<Kind>> = Default::default();
-    for kind in api::kinds() {
-        grouped.entry(kind.group_resource()).or_default().push(kind);
-    }
-    grouped.into_values().map(|versions| Resource::new(versions).map_err(|e| anyhow!(e))).collect()
 }
 
 /// The first address of the first service network: the `kubernetes` Service.

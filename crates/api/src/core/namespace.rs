@@ -4,7 +4,7 @@ use crate::checks::name;
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::ObjectMeta;
 use apimachinery::validation::{check, dns_label, qualified_name};
-use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::text;
 use crate::served::served;
@@ -52,7 +52,27 @@ pub struct NamespaceCondition {
     pub message: String,
 }
 
+/// A namespace stays while someone has its content to delete.
+fn is_held(namespace: &Value) -> bool {
+    namespace.at(&["spec", "finalizers"]).and_then(Value::as_list).is_some_and(|f| !f.is_empty())
+}
+
+fn begin_delete(namespace: &mut Value) {
+    let Some(object) = namespace.as_map_mut() else { return };
+    let status = object.get_or_insert_with("status", || Value::Map(Default::default()));
+    if let Some(status) = status.as_map_mut() {
+        status.insert("phase", "Terminating");
+    }
+}
+
 pub fn kind() -> Kind {
+    let mut kind = plain_kind();
+    kind.held = Some(is_held);
+    kind.begin_delete = Some(begin_delete);
+    kind
+}
+
+fn plain_kind() -> Kind {
     Kind::cluster::<Namespace>("", "v1", "namespaces")
         .verbs(Verbs::ALL.without(Verbs::DELETE_COLLECTION))
         .short(&["ns"])

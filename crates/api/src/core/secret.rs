@@ -43,6 +43,10 @@ impl Rules for Secret {
         if self.type_.is_empty() {
             self.type_ = "Opaque".into();
         }
+        // Plain text is only ever written; it goes over what `data` says.
+        for (key, text) in std::mem::take(&mut self.string_data) {
+            self.data.insert(key, Bytes(text.into_bytes()));
+        }
     }
 
     fn prepare_update(&mut self, old: &Self, _cx: &RulesCx<'_>) {
