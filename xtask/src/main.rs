@@ -1,5 +1,6 @@
 //! Chores of the repository: import, bench, dist.
 
+mod import;
 mod protos;
 
 use clap::{Parser, Subcommand};
@@ -12,12 +13,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Compares our API types with upstream's Go types, or drafts one of them.
+    Import(import::Options),
     /// Drafts the messages and services of the gRPC protocols from their definitions.
     ImportProtos(protos::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
+        Chore::Import(options) => import::run(&options),
         Chore::ImportProtos(options) => protos::run(&options),
     }
 }

@@ -108,6 +108,18 @@ pub struct ListMeta {
     pub continue_: String,
     #[api(4, omitempty)]
     pub remaining_item_count: Option<i64>,
+    /// Which part of the collection a sharded list holds.
+    #[api(5, omitempty)]
+    pub shard_info: Option<ShardInfo>,
+}
+
+/// The part of a collection that a sharded list or watch was asked for.
+#[derive(Api, Clone, Debug, Default, PartialEq)]
+#[api(name = "io.k8s.apimachinery.pkg.apis.meta.v1.ShardInfo")]
+pub struct ShardInfo {
+    /// The selector of the shard, as the request had it.
+    #[api(1, required)]
+    pub selector: String,
 }
 
 /// A selection by labels: all of both lists must hold.
@@ -238,7 +250,7 @@ pub struct Status {
     pub message: String,
     #[api(4, omitempty)]
     pub reason: String,
-    #[api(5, omitempty, list = "atomic")]
+    #[api(5, omitempty)]
     pub details: Option<StatusDetails>,
     #[api(6, omitempty)]
     pub code: i32,
