@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::blocking;
-use crate::image::content::replace_file;
+use crate::image::content::replace_volatile;
 use crate::image::layers::{remove_tree, set_mode, unmount};
 use crate::image::{ImageStore, Named};
 use crate::pods::Pod;
@@ -184,7 +184,7 @@ impl Runtime {
             },
         )?;
         let bytes = serde_json::to_vec(&spec).map_err(|e| Error::Internal(e.to_string()))?;
-        replace_file(&folder.join("config.json"), &bytes)?;
+        replace_volatile(&folder.join("config.json"), &bytes)?;
         record::save_config(&folder, &config)?;
         let record = ContainerRecord {
             pod: pod.id.clone(),
@@ -423,7 +423,7 @@ impl Runtime {
                 let mut spec = load_spec(&folder)?;
                 merge(&mut spec, &resources)?;
                 let bytes = serde_json::to_vec(&spec).map_err(|e| Error::Internal(e.to_string()))?;
-                replace_file(&folder.join("config.json"), &bytes)?;
+                replace_volatile(&folder.join("config.json"), &bytes)?;
             }
             Phase::Exited | Phase::Unknown => {
                 return Err(Error::State(format!("container {} does not run", container.id)));

@@ -11,7 +11,7 @@ use nix::mount::{MsFlags, mount};
 use parking_lot::Mutex;
 
 use crate::error::blocking;
-use crate::image::content::replace_file;
+use crate::image::content::replace_volatile;
 use crate::image::layers::{remove_tree, set_mode, unmount};
 use crate::record::{self, PodRecord, new_id, now};
 use crate::shim::ShimClient;
@@ -149,6 +149,10 @@ impl Runtime {
         if metadata.name.is_empty() || metadata.uid.is_empty() {
             return Err(Error::Invalid("a pod needs a name and a uid".to_owned()));
         }
+        let users = pod_namespace_options(&config).userns_options.map(|users| users.mode);
+        if users.is_some_and(|mode| mode != NamespaceMode::Node as i32) {
+            return Err(Error::Unsupported("a user namespace for a pod".to_owned()));
+        }
         let id = new_id()?;
         let name = format!("pod {}_{}_{}_{}", metadata.name, metadata.namespace, metadata.uid, metadata.attempt);
         self.reserve_name(&name, &id)?;
@@ -257,8 +261,11 @@ impl Runtime {
         }
         let cgroup = pod.cgroup_parent(&self.config().cgroup_parent);
         let own_cgroup = cgroup.ends_with(&pod.id);
+        let socket = self.socket(&pod.id);
         blocking(move || {
             unmount(&folder.join("shm"))?;
+            // A shim that was killed leaves it.
+            let _ = fs::remove_file(socket);
             if own_cgroup {
                 crate::cgroup::remove(&cgroup);
             }
@@ -332,7 +339,7 @@ fn furnish(pod: &Pod, folder: &Path) -> Result<()> {
     };
     for (name, text) in [("resolv.conf", resolv), ("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
         let path = folder.join(name);
-        replace_file(&path, text.as_bytes())?;
+        replace_volatile(&path, text.as_bytes())?;
         set_mode(&path, 0o644)?;
     }
     if pod_namespace_options(&pod.config).ipc != NamespaceMode::Node as i32 {

@@ -4,6 +4,10 @@
 //! pods/<id>/         config.pb  record.json  resolv.conf  hostname  hosts  shm/  shim/
 //! containers/<id>/   config.pb  record.json  config.json (runtime specification)  upper/  work/  rootfs/  image-<n>/
 //! ```
+//!
+//! # Why
+//! None of this is flushed to disk: after a reboot nothing of it runs any more, and what a power cut tore counts as
+//! unfinished and is removed. The owner of the pods makes them anew.
 
 use std::fs;
 use std::io::Read;
@@ -15,7 +19,7 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::image::content::{Digest, replace_file};
+use crate::image::content::{Digest, replace_volatile};
 use crate::{Error, Result};
 
 /// A pod's changing state.
@@ -107,12 +111,12 @@ pub fn new_id() -> Result<String> {
 /// Writes a record.
 pub fn save<T: Serialize>(folder: &Path, record: &T) -> Result<()> {
     let bytes = serde_json::to_vec(record).map_err(|e| Error::Internal(e.to_string()))?;
-    replace_file(&folder.join("record.json"), &bytes)
+    replace_volatile(&folder.join("record.json"), &bytes)
 }
 
 /// Writes a configuration.
 pub fn save_config(folder: &Path, config: &impl Message) -> Result<()> {
-    replace_file(&folder.join("config.pb"), &config.encode_to_vec())
+    replace_volatile(&folder.join("config.pb"), &config.encode_to_vec())
 }
 
 /// Reads a record and its configuration.

@@ -249,6 +249,14 @@ impl Drop for BlobWriter<'_> {
     }
 }
 
+/// Replaces a file by new bytes so that a reader or a crash of this program sees the old or the new. A power cut may
+/// lose both: for what is of no use after a reboot, so that disks are not worn by it.
+pub(crate) fn replace_volatile(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes).map_err(Error::file(&temporary))?;
+    fs::rename(&temporary, path).map_err(Error::file(path))
+}
+
 /// Replaces a file by new bytes so that a reader or a crash sees the old or the new, and the new is durable.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension("new");

@@ -339,3 +339,86 @@ fn parse(mut plain: &[u8]) -> Option<HashMap<String, String>> {
     }
     Some(headers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame that opens a stream, as clients write it.
+    fn open(deflater: &mut Compress, id: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut plain = (headers.len() as u32).to_be_bytes().to_vec();
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+            plain.extend_from_slice(&(text.len() as u32).to_be_bytes());
+            plain.extend_from_slice(text.as_bytes());
+        }
+        let mut block = Vec::with_capacity(plain.len() + 256);
+        deflater.compress_vec(&plain, &mut block, FlushCompress::Sync).unwrap();
+        let mut body = id.to_be_bytes().to_vec();
+        body.extend_from_slice(&[0; 6]);
+        body.extend_from_slice(&block);
+        let mut frame = vec![0x80, 3, 0, 1, 0];
+        frame.extend_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+        frame.extend_from_slice(&body);
+        frame
+    }
+
+    fn data(id: u32, bytes: &[u8], last: bool) -> Vec<u8> {
+        let mut frame = id.to_be_bytes().to_vec();
+        frame.push(u8::from(last));
+        frame.extend_from_slice(&(bytes.len() as u32).to_be_bytes()[1..]);
+        frame.extend_from_slice(bytes);
+        frame
+    }
+
+    #[tokio::test]
+    async fn streams_carry_both_ways_and_end() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let mut session = Session::serve(server);
+        let mut deflater = Compress::new(Compression::fast(), true);
+        deflater.set_dictionary(&dictionary()).unwrap();
+        for id in [1, 3] {
+            let kind = if id == 1 { "error" } else { "stdin" };
+            client.write_all(&open(&mut deflater, id, &[("streamtype", kind), ("port", "80")])).await.unwrap();
+        }
+        client.write_all(&data(3, b"hello", false)).await.unwrap();
+        client.write_all(&data(3, b" world", true)).await.unwrap();
+        let error = session.accept().await.unwrap();
+        let input = session.accept().await.unwrap();
+        assert_eq!((error.header("streamtype"), input.header("streamtype"), input.header("port")), ("error", "stdin", "80"));
+        let (mut incoming, out) = input.split();
+        let mut all = Vec::new();
+        while let Some(bytes) = incoming.recv().await {
+            all.extend_from_slice(&bytes);
+        }
+        assert_eq!(all, b"hello world");
+        out.send(Bytes::from_static(b"answer")).await.unwrap();
+        out.finish().await.unwrap();
+        let mut seen = vec![0; 4096];
+        let mut length = 0;
+        while !seen[..length].ends_with(&data(3, b"", true)) {
+            length += client.read(&mut seen[length..]).await.unwrap();
+        }
+        let answer = data(3, b"answer", false);
+        assert!(seen[..length].windows(answer.len()).any(|window| window == answer));
+        drop(client);
+        assert!(session.accept().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nonsense_ends_the_session_quietly() {
+        let frames: [&[u8]; 5] = [
+            // Another version, a frame cut short, headers that are not compressed, a ping without its number.
+            &[0x80, 9, 0, 1, 0, 0, 0, 0],
+            &[0x80, 3, 0, 1, 0, 0, 0, 2, 1, 2],
+            &[0x80, 3, 0, 1, 0, 0, 0, 14, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
+            &[0x80, 3, 0, 6, 0, 0, 0, 0],
+            &[0x80, 3, 0, 8, 0, 0xff, 0xff, 0xff],
+        ];
+        for frame in frames {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let mut session = Session::serve(server);
+            client.write_all(frame).await.unwrap();
+            assert!(session.accept().await.is_none(), "{frame:?}");
+        }
+    }
+}

@@ -160,11 +160,10 @@ async fn tunnel(runtime: &Runtime, pod: &str, socket: Socket) {
     let inward = async {
         while let Some(Ok(message)) = stream.next().await {
             match message {
-                Message::Binary(data) => {
-                    if writer.write_all(&data).await.is_err() {
-                        break;
-                    }
-                }
+                Message::Binary(data) => match writer.write_all(&data).await {
+                    Ok(()) => {}
+                    Err(_) => break,
+                },
                 Message::Close(_) => break,
                 _ => {}
             }
