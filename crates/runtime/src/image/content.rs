@@ -5,11 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
+
+/// How long a partial download waits for someone to go on with it.
+const PART_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 /// The SHA-256 of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -154,7 +158,7 @@ impl ContentStore {
         writer.commit(None)
     }
 
-    /// Removes every blob that `keep` does not name, and partial downloads; says how many bytes that freed.
+    /// Removes every blob that `keep` does not name, and partial downloads that nobody went on with; says how many bytes that freed.
     pub fn retain(&self, keep: impl Fn(&Digest) -> bool) -> Result<u64> {
         let mut freed = 0;
         for entry in fs::read_dir(&self.blobs).map_err(Error::file(&self.blobs))?.flatten() {
@@ -167,7 +171,9 @@ impl ContentStore {
             fs::remove_file(entry.path()).map_err(Error::file(entry.path()))?;
         }
         for entry in fs::read_dir(&self.ingest).map_err(Error::file(&self.ingest))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("part-") {
+            let is_part = entry.file_name().to_string_lossy().starts_with("part-");
+            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
+            if is_part && age.is_none_or(|age| age > PART_LIFE) {
                 let _ = fs::remove_file(entry.path());
             }
         }

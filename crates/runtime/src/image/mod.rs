@@ -148,9 +148,12 @@ impl ImageStore {
         F: Future<Output = Result<Found>>,
     {
         let arrival = Arrival::new(self);
-        let found = download.await?;
-        let id = tokio::task::block_in_place(|| self.admit(&found, false));
+        let id = match download.await {
+            Ok(found) => tokio::task::block_in_place(|| self.admit(&found, false)),
+            Err(error) => Err(error),
+        };
         drop(arrival);
+        // Also after a failure: what came in for nothing goes.
         tokio::task::block_in_place(|| self.collect())?;
         id
     }

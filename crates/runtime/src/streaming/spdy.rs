@@ -384,7 +384,10 @@ mod tests {
         client.write_all(&data(3, b" world", true)).await.unwrap();
         let error = session.accept().await.unwrap();
         let input = session.accept().await.unwrap();
-        assert_eq!((error.header("streamtype"), input.header("streamtype"), input.header("port")), ("error", "stdin", "80"));
+        assert_eq!(
+            (error.header("streamtype"), input.header("streamtype"), input.header("port")),
+            ("error", "stdin", "80")
+        );
         let (mut incoming, out) = input.split();
         let mut all = Vec::new();
         while let Some(bytes) = incoming.recv().await {
