@@ -459,6 +459,37 @@ impl Kind {
         self
     }
 
+    /// An update of an object that does not exist creates it.
+    pub fn create_on_update(mut self) -> Kind {
+        self.create_on_update = true;
+        self
+    }
+
+    /// Updates must carry a resourceVersion.
+    pub fn conditional_update(mut self) -> Kind {
+        self.conditional_update = true;
+        self
+    }
+
+    /// A finished delete answers with the object.
+    pub fn returns_deleted(mut self) -> Kind {
+        self.returns_deleted = true;
+        self
+    }
+
+    /// A write to `status` leaves labels and annotations alone.
+    pub fn status_keeps_metadata(mut self) -> Kind {
+        self.status_writes_metadata = false;
+        self
+    }
+
+    /// What holds a deleted object besides finalizers, and what its deletion begins with.
+    pub fn held(mut self, held: fn(&Value) -> bool, begin_delete: fn(&mut Value)) -> Kind {
+        self.held = Some(held);
+        self.begin_delete = Some(begin_delete);
+        self
+    }
+
     pub fn column(self, name: &'static str, ty: &'static str, path: &'static str) -> Kind {
         self.column_full(name, ty, 0, Cell::Path(path.into()))
     }

@@ -73,6 +73,7 @@ pub fn kind() -> Kind {
         .code_column("Mutations", "integer", |o, _| Value::Int(count(o, &["spec", "mutations"])))
         .code_column("ParamKind", "string", |o, _| param_kind(o))
         .age()
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "label"}, "spec": {"reinvocationPolicy": "Never", "matchConstraints": {"resourceRules": [{"operations": ["CREATE"],
             "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]},

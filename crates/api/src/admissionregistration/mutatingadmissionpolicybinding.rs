@@ -44,6 +44,7 @@ pub fn kind() -> Kind {
     .code_column("PolicyName", "string", |o, _| text(o, &["spec", "policyName"]))
     .code_column("ParamRef", "string", |o, _| param_ref(o))
     .age()
+    .conditional_update()
     .example(r#"{"metadata":{"name":"label"},"spec":{"policyName":"label"}}"#)
 }
 

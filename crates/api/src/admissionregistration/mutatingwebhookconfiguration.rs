@@ -58,6 +58,7 @@ pub fn kind() -> Kind {
         .generation(Generation::OnContent)
         .code_column("Webhooks", "integer", |o, _| Value::Int(count(o, &["webhooks"])))
         .age()
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "hooks"}, "webhooks": [{"name": "check.example.com",
             "clientConfig": {"url": "https://hooks.example.com/check"}, "rules": [{"operations": ["CREATE"],

@@ -100,6 +100,8 @@ pub fn kind() -> Kind {
         .code_column("Validations", "integer", |o, _| Value::Int(count(o, &["spec", "validations"])))
         .code_column("ParamKind", "string", |o, _| param_kind(o))
         .age()
+        .conditional_update()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "small"}, "spec": {"matchConstraints": {"resourceRules": [{"operations": ["CREATE",
             "UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}]},

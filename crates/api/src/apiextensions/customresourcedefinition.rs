@@ -245,6 +245,7 @@ fn served_kind() -> Kind {
         .status()
         .generation(Generation::OnSpec)
         .created_at()
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "widgets.example.com"}, "spec": {"group": "example.com",
             "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},

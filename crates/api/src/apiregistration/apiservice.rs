@@ -79,6 +79,7 @@ pub fn kind() -> Kind {
         .code_column("Service", "string", service_cell)
         .code_column("Available", "string", available_cell)
         .age()
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "v1.metrics.example.com"}, "spec": {"group": "metrics.example.com",
             "version": "v1", "service": {"namespace": "default", "name": "metrics"},

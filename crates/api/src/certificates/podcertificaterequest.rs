@@ -75,6 +75,8 @@ pub fn kind() -> Kind {
         .wide_code_column("UnverifiedUserAnnotations", "string", |o, _| {
             labels(o, &["spec", "unverifiedUserAnnotations"])
         })
+        .conditional_update()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "web-1"}, "spec": {"signerName": "example.com/signer",
             "podName": "web", "podUID": "0a0b0c0d-0000-4000-8000-000000000001", "serviceAccountName": "robot",

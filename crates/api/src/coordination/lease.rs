@@ -41,6 +41,8 @@ pub fn kind() -> Kind {
     Kind::namespaced::<Lease>("coordination.k8s.io", "v1", "leases")
         .code_column("Holder", "string", |o, _| text(o, &["spec", "holderIdentity"]))
         .age()
+        .create_on_update()
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "leader"}, "spec": {"holderIdentity": "one", "leaseDurationSeconds": 15,
             "acquireTime": "2024-01-01T00:00:00.000000Z", "renewTime": "2024-01-01T00:00:05.000000Z"}}"#,

@@ -63,6 +63,7 @@ pub fn kind() -> Kind {
         .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .code_column("Endpoints", "string", endpoints_cell)
         .age()
+        .create_on_update()
         .example(
             r#"{"metadata": {"name": "web"}, "subsets": [{"addresses": [{"ip": "10.0.0.7"}],
             "ports": [{"name": "http", "port": 8080}]}]}"#,

@@ -89,6 +89,7 @@ pub fn kind() -> Kind {
         .wide_code_column("First Seen", "string", first_seen_cell)
         .wide_code_column("Count", "string", count_cell)
         .wide_code_column("Name", "string", |o, _| text(o, &["metadata", "name"]))
+        .create_on_update()
         .example(
             r#"{"metadata": {"name": "web.17"}, "involvedObject": {"kind": "Pod", "namespace": "default",
             "name": "web", "apiVersion": "v1"}, "reason": "Started", "message": "Started container web",

@@ -49,6 +49,7 @@ pub fn kind() -> Kind {
         "date",
         ".metadata.creationTimestamp",
     )
+        .create_on_update()
         .example(
             r#"{"metadata": {"name": "limits"}, "spec": {"limits": [{"type": "Container",
             "max": {"cpu": "2"}, "min": {"cpu": "10m"}, "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}}]}}"#,

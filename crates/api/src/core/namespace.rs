@@ -66,13 +66,6 @@ fn begin_delete(namespace: &mut Value) {
 }
 
 pub fn kind() -> Kind {
-    let mut kind = plain_kind();
-    kind.held = Some(is_held);
-    kind.begin_delete = Some(begin_delete);
-    kind
-}
-
-fn plain_kind() -> Kind {
     Kind::cluster::<Namespace>("", "v1", "namespaces")
         .verbs(Verbs::ALL.without(Verbs::DELETE_COLLECTION))
         .short(&["ns"])
@@ -81,6 +74,8 @@ fn plain_kind() -> Kind {
         .selectable(&["status.phase", "name"])
         .code_column("Status", "string", |o, _| text(o, &["status", "phase"]))
         .age()
+        .returns_deleted()
+        .held(is_held, begin_delete)
         .example(r#"{"metadata":{"name":"team-a","labels":{"team":"a"}}}"#)
 }
 

@@ -336,6 +336,7 @@ pub fn kind() -> Kind {
         .code_column("Reason", "string", |o, _| text(o, &["status", "reason"]))
         .age()
         .wide_code_column("VolumeMode", "string", |o, _| text_or(o, &["spec", "volumeMode"], "<unset>"))
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "disk-1"}, "spec": {"capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce"], "storageClassName": "slow", "hostPath": {"path": "/srv/disk-1"}}}"#,

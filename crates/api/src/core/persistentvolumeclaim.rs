@@ -142,6 +142,7 @@ pub fn kind() -> Kind {
         })
         .age()
         .wide_code_column("VolumeMode", "string", |o, _| text_or(o, &["spec", "volumeMode"], "<unset>"))
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
             "storageClassName": "slow", "resources": {"requests": {"storage": "1Gi"}}}}"#,

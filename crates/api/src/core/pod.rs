@@ -93,6 +93,7 @@ pub fn kind() -> Kind {
         .wide_code_column("Node", "string", |o, _| text_or(o, &["spec", "nodeName"], "<none>"))
         .wide_code_column("Nominated Node", "string", |o, _| text_or(o, &["status", "nominatedNodeName"], "<none>"))
         .wide_code_column("Readiness Gates", "string", gates_cell)
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {"containers": [{"name": "web",
             "image": "registry.example/web:1", "ports": [{"name": "http", "containerPort": 8080}],

@@ -28,6 +28,7 @@ pub fn kind() -> Kind {
         .code_column("Containers", "string", |o, _| joined(o, &["template", "spec", "containers"], "name"))
         .code_column("Images", "string", |o, _| joined(o, &["template", "spec", "containers"], "image"))
         .code_column("Pod Labels", "string", |o, _| labels(o, &["template", "metadata", "labels"]))
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "web"}, "template": {"metadata": {"labels": {"app": "web"}},
             "spec": {"containers": [{"name": "web", "image": "registry.example/web:1",

@@ -79,6 +79,7 @@ pub fn kind() -> Kind {
         .code_column("Request", "string", |o, _| usage(o, false))
         .code_column("Limit", "string", |o, _| usage(o, true))
         .age()
+        .returns_deleted()
         .example(r#"{"metadata":{"name":"team"},"spec":{"hard":{"pods":"10","requests.cpu":"4"}}}"#)
 }
 

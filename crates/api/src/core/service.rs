@@ -160,6 +160,8 @@ pub fn kind() -> Kind {
         .code_column("Port(s)", "string", ports_cell)
         .age()
         .wide_code_column("Selector", "string", |o, _| labels(o, &["spec", "selector"]))
+        .create_on_update()
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"name": "http",
             "port": 80, "targetPort": "http"}]}}"#,

@@ -28,6 +28,7 @@ pub fn kind() -> Kind {
         .short(&["sa"])
         .subresource_of("token", Verbs::CREATE, Action::Handler, ("authentication.k8s.io", "v1", "TokenRequest"))
         .age()
+        .returns_deleted()
         .example(r#"{"metadata":{"name":"robot"},"imagePullSecrets":[{"name":"registry"}]}"#)
 }
 

@@ -82,6 +82,7 @@ pub fn kind() -> Kind {
         .wide_code_column("First Seen", "string", first_seen_cell)
         .wide_code_column("Count", "string", count_cell)
         .wide_code_column("Name", "string", |o, _| text(o, &["metadata", "name"]))
+        .create_on_update()
         .example(
             r#"{"metadata": {"name": "web.18"}, "eventTime": "2024-01-01T00:00:00.000000Z",
             "reportingController": "example.com/operator", "reportingInstance": "operator-1",

@@ -39,6 +39,7 @@ pub fn kind() -> Kind {
         .status()
         .code_column("CIDRs", "string", |o, _| strings(o, &["spec", "cidrs"]).into())
         .age()
+        .status_keeps_metadata()
         .example(r#"{"metadata":{"name":"extra"},"spec":{"cidrs":["10.97.0.0/24"]}}"#)
 }
 

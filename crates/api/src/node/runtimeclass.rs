@@ -47,6 +47,8 @@ pub fn kind() -> Kind {
     Kind::cluster::<RuntimeClass>("node.k8s.io", "v1", "runtimeclasses")
         .code_column("Handler", "string", |o, _| text(o, &["handler"]))
         .age()
+        .create_on_update()
+        .conditional_update()
         .example(r#"{"metadata":{"name":"sandboxed"},"handler":"sandboxed","overhead":{"podFixed":{"memory":"64Mi"}}}"#)
 }
 

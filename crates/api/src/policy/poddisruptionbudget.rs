@@ -64,6 +64,7 @@ pub fn kind() -> Kind {
         .code_column("Max Unavailable", "string", |o, _| scalar_or(o, &["spec", "maxUnavailable"], "N/A"))
         .code_column("Allowed Disruptions", "integer", |o, _| number(o, &["status", "disruptionsAllowed"]))
         .age()
+        .conditional_update()
         .example(r#"{"metadata":{"name":"web"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"app":"web"}}}}"#)
 }
 

@@ -29,10 +29,13 @@ pub struct AggregationRule {
 }
 
 pub fn kind() -> Kind {
-    Kind::cluster::<ClusterRole>("rbac.authorization.k8s.io", "v1", "clusterroles").created_at().example(
-        r#"{"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["pods"],
+    Kind::cluster::<ClusterRole>("rbac.authorization.k8s.io", "v1", "clusterroles")
+        .created_at()
+        .create_on_update()
+        .example(
+            r#"{"metadata": {"name": "reader"}, "rules": [{"apiGroups": [""], "resources": ["pods"],
             "verbs": ["get", "list"]}]}"#,
-    )
+        )
 }
 
 served!(ClusterRole, "rbac.authorization.k8s.io", "v1", "clusterroles", false);

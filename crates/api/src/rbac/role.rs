@@ -35,6 +35,7 @@ pub struct PolicyRule {
 pub fn kind() -> Kind {
     Kind::namespaced::<Role>("rbac.authorization.k8s.io", "v1", "roles")
         .created_at()
+        .create_on_update()
         .example(r#"{"metadata":{"name":"reader"},"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}]}"#)
 }
 

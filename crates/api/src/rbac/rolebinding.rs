@@ -51,6 +51,7 @@ pub fn kind() -> Kind {
         .wide_code_column("Users", "string", |o, _| subjects(o, "User"))
         .wide_code_column("Groups", "string", |o, _| subjects(o, "Group"))
         .wide_code_column("ServiceAccounts", "string", |o, _| subjects(o, "ServiceAccount"))
+        .create_on_update()
         .example(
             r#"{"metadata": {"name": "readers"}, "subjects": [{"kind": "ServiceAccount",
             "name": "robot", "namespace": "default"}], "roleRef": {"apiGroup": "rbac.authorization.k8s.io",

@@ -68,6 +68,7 @@ pub struct DeviceClassConfiguration {
 
 pub fn kind() -> Kind {
     Kind::cluster::<DeviceClass>("resource.k8s.io", "v1", "deviceclasses").generation(Generation::OnSpec).age()
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "gpu"}, "spec": {"selectors": [{"cel": {"expression": "device.driver == 'gpu.example.com'"}}]}}"#,
         )

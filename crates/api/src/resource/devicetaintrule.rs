@@ -58,6 +58,7 @@ pub fn kind() -> Kind {
         .code_column("Effect", "string", |o, _| text(o, &["spec", "taint", "effect"]))
         .code_column("TimeAdded", "string", |o, _| text(o, &["spec", "taint", "timeAdded"]))
         .age()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "broken"}, "spec": {"deviceSelector": {"driver": "gpu.example.com"},
             "taint": {"key": "example.com/broken", "effect": "NoSchedule", "timeAdded": "2024-01-01T00:00:00Z"}}}"#,

@@ -263,6 +263,8 @@ pub fn kind() -> Kind {
         .status()
         .code_column("State", "string", state_cell)
         .age()
+        .returns_deleted()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "gpu"}, "spec": {"devices": {"requests": [{"name": "gpu",
             "exactly": {"deviceClassName": "gpu"}}]}}}"#,

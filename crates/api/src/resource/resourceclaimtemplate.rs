@@ -29,10 +29,13 @@ pub struct ResourceClaimTemplateSpec {
 }
 
 pub fn kind() -> Kind {
-    Kind::namespaced::<ResourceClaimTemplate>("resource.k8s.io", "v1", "resourceclaimtemplates").age().example(
-        r#"{"metadata": {"name": "gpu"}, "spec": {"spec": {"devices": {"requests": [{"name": "gpu",
+    Kind::namespaced::<ResourceClaimTemplate>("resource.k8s.io", "v1", "resourceclaimtemplates")
+        .age()
+        .returns_deleted()
+        .example(
+            r#"{"metadata": {"name": "gpu"}, "spec": {"spec": {"devices": {"requests": [{"name": "gpu",
             "exactly": {"deviceClassName": "gpu"}}]}}}}"#,
-    )
+        )
 }
 
 served!(ResourceClaimTemplate, "resource.k8s.io", "v1", "resourceclaimtemplates", true);

@@ -219,6 +219,7 @@ pub fn kind() -> Kind {
         .code_column("Driver", "string", |o, _| text(o, &["spec", "driver"]))
         .code_column("Pool", "string", |o, _| text(o, &["spec", "pool", "name"]))
         .age()
+        .returns_deleted()
         .example(
             r#"{"metadata": {"name": "node-1-gpu"}, "spec": {"driver": "gpu.example.com",
             "nodeName": "node-1", "pool": {"name": "node-1", "generation": 1, "resourceSliceCount": 1},

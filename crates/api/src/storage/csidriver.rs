@@ -66,6 +66,8 @@ pub fn kind() -> Kind {
         .code_column("RequiresRepublish", "boolean", |o, _| flag(o, &["spec", "requiresRepublish"], false))
         .code_column("Modes", "string", modes_cell)
         .age()
+        .conditional_update()
+        .returns_deleted()
         .example(r#"{"metadata":{"name":"disks.example.com"},"spec":{"attachRequired":false}}"#)
 }
 

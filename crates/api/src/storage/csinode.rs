@@ -86,6 +86,9 @@ pub fn kind() -> Kind {
         .status()
         .code_column("Drivers", "integer", |o, _| Value::Int(count(o, &["spec", "drivers"])))
         .age()
+        .conditional_update()
+        .returns_deleted()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "node-1"}, "spec": {"drivers": [{"name": "disks.example.com",
             "nodeID": "node-1", "topologyKeys": ["example.com/zone"]}]}}"#,

@@ -28,6 +28,7 @@ pub fn kind() -> Kind {
     Kind::namespaced::<CSIStorageCapacity>("storage.k8s.io", "v1", "csistoragecapacities")
         .code_column("StorageClassName", "string", |o, _| text(o, &["storageClassName"]))
         .code_column("Capacity", "string", |o, _| scalar_or(o, &["capacity"], "<unset>"))
+        .conditional_update()
         .example(
             r#"{"metadata": {"name": "zone-a"}, "storageClassName": "slow", "nodeTopology": {"matchLabels": {"zone": "a"}},
             "capacity": "10Gi"}"#,

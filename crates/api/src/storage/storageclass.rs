@@ -42,6 +42,7 @@ pub fn kind() -> Kind {
         .code_column("VolumeBindingMode", "string", |o, _| text_or(o, &["volumeBindingMode"], "Immediate"))
         .code_column("AllowVolumeExpansion", "string", |o, _| flag(o, &["allowVolumeExpansion"], false))
         .age()
+        .returns_deleted()
         .example(r#"{"metadata":{"name":"slow"},"provisioner":"disks.example.com","parameters":{"kind":"hdd"}}"#)
 }
 

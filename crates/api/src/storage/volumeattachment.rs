@@ -76,6 +76,9 @@ pub fn kind() -> Kind {
         .code_column("Node", "string", |o, _| text(o, &["spec", "nodeName"]))
         .code_column("Attached", "boolean", |o, _| flag(o, &["status", "attached"], false))
         .age()
+        .conditional_update()
+        .returns_deleted()
+        .status_keeps_metadata()
         .example(
             r#"{"metadata": {"name": "attach-1"}, "spec": {"attacher": "disks.example.com",
             "nodeName": "node-1", "source": {"persistentVolumeName": "disk-1"}}}"#,

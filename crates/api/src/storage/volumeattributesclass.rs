@@ -28,6 +28,7 @@ pub fn kind() -> Kind {
         .short(&["vac"])
         .code_column("DriverName", "string", |o, _| text(o, &["driverName"]))
         .age()
+        .returns_deleted()
         .example(r#"{"metadata":{"name":"fast"},"driverName":"disks.example.com","parameters":{"iops":"1000"}}"#)
 }
 

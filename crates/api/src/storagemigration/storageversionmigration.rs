@@ -41,6 +41,8 @@ pub fn kind() -> Kind {
         .status()
         .code_column("Resource", "string", resource_cell)
         .code_column("Status", "string", status_cell)
+        .conditional_update()
+        .status_keeps_metadata()
         .example(r#"{"metadata":{"name":"configmaps"},"spec":{"resource":{"group":"","resource":"configmaps"}}}"#)
 }
 

@@ -339,12 +339,16 @@ mod tests {
         refuses(
             &kind(),
             &[("spec.versions.0.schema.openAPIV3Schema.properties.spec.properties.size.type", "\"\"")],
-            &["spec.validation.openAPIV3Schema.properties[spec].properties[size].type: Required value: must not be empty for specified object fields"],
+            &[
+                "spec.validation.openAPIV3Schema.properties[spec].properties[size].type: Required value: must not be empty for specified object fields",
+            ],
         );
         refuses(
             &kind(),
             &[("spec.versions.0.selectableFields", "[{\"jsonPath\": \".spec.colour\"}]")],
-            &["spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.colour\": is an invalid path: does not refer to a valid field"],
+            &[
+                "spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".spec.colour\": is an invalid path: does not refer to a valid field",
+            ],
         );
     }
 

@@ -9,10 +9,9 @@ use apimachinery::{Errors, Path};
 use crate::checks::{ip, label_selector, maybe_one_of, one_of};
 use crate::core::nodeselector::{NodeSelector, NodeSelectorTerm, Toleration};
 use crate::core::pod::affinity::{Affinity, PodAffinityTerm, WeightedPodAffinityTerm};
-use crate::core::pod::container::Container;
 use crate::core::pod::security::PodSecurityContext;
 use crate::core::pod::spec::{PodDNSConfig, PodSpec, PodTemplateSpec, TopologySpreadConstraint};
-use crate::core::pod::validate_container::{as_container, containers, seccomp};
+use crate::core::pod::validate_container::{containers, seccomp};
 use crate::core::pod::validate_volumes::volumes;
 
 /// What the checks of a spec know about its surroundings.
@@ -498,18 +497,6 @@ fn spread(errors: &mut Errors, path: &Path<'_>, constraints: &[TopologySpreadCon
             label_selector(errors, &path.child("labelSelector"), selector);
         }
     }
-}
-
-/// Every container of a spec with the name of its list, ephemeral ones as ordinary ones.
-pub(crate) fn every_container(spec: &PodSpec) -> Vec<(&'static str, usize, Container)> {
-    let init = spec.init_containers.iter().cloned().enumerate().map(|(i, c)| ("initContainers", i, c));
-    let regular = spec.containers.iter().cloned().enumerate().map(|(i, c)| ("containers", i, c));
-    let ephemeral = spec
-        .ephemeral_containers
-        .iter()
-        .enumerate()
-        .map(|(i, c)| ("ephemeralContainers", i, as_container(&c.ephemeral_container_common)));
-    init.chain(regular).chain(ephemeral).collect()
 }
 
 /// Annotations that mean something to pods.
