@@ -122,6 +122,12 @@ impl Runtime {
         }
         self.settle(pod, &state)?;
         self.follow(pod.clone(), events);
+        let shim = pod.shim()?;
+        for known in state.containers.iter().filter(|known| known.started_at.is_none() && known.exit.is_none()) {
+            // The daemon ended between making it and starting it: whoever starts it begins anew.
+            shim.kill(&known.container, nix::sys::signal::Signal::SIGKILL as i32, true).await?;
+            shim.delete(&known.container).await?;
+        }
         Ok(())
     }
 

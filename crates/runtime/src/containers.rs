@@ -274,8 +274,10 @@ impl Runtime {
             stdin: container.config.stdin,
             stdin_once: container.config.stdin_once,
         };
+        let mut began = 0;
         let started = async {
             let pid = shim.create(create).await?;
+            began = now();
             let started = shim.start(&container.id).await;
             if started.is_err() {
                 shim.delete(&container.id).await?;
@@ -287,7 +289,7 @@ impl Runtime {
                 // Its end may have been told already.
                 container.update(&folder, |record| {
                     record.pid = pid;
-                    record.started_at = now();
+                    record.started_at = began;
                     if record.phase == Phase::Created {
                         record.phase = Phase::Running;
                     }

@@ -6,13 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use cri::archives::ImportRequest;
-use cri::archives::archive_service_client::ArchiveServiceClient;
-use cri::v1;
-use cri::v1::image_service_client::ImageServiceClient;
-use tonic::transport::{Channel, Endpoint, Uri};
-
-const PART: usize = 1 << 20;
+use runtime::grpc::Client;
 
 /// Where the runtime is.
 #[derive(Args)]
@@ -69,32 +63,23 @@ impl Image {
     async fn carry_out(self) -> anyhow::Result<()> {
         match self {
             Image::Import { connection, archives, unpinned } => {
-                let channel = connect(&connection.socket).await?;
+                let client = Client::connect(&connection.socket).await?;
                 for archive in archives {
-                    import(channel.clone(), &archive, !unpinned)
-                        .await
-                        .with_context(|| format!("cannot import {}", archive.display()))?;
+                    let imported = import(&client, &archive, !unpinned).await;
+                    imported.with_context(|| format!("cannot import {}", archive.display()))?;
                 }
             }
-            Image::List { connection } => list(connect(&connection.socket).await?).await?,
+            Image::List { connection } => list(&Client::connect(&connection.socket).await?).await?,
             Image::Pull { connection, images } => {
-                let mut client = ImageServiceClient::new(connect(&connection.socket).await?);
+                let client = Client::connect(&connection.socket).await?;
                 for name in images {
-                    let image = Some(v1::ImageSpec { image: name.clone(), ..v1::ImageSpec::default() });
-                    let request = v1::PullImageRequest { image, ..v1::PullImageRequest::default() };
-                    let pulled = client.pull_image(request).await.map_err(said)?;
-                    println!("{name}: {}", pulled.into_inner().image_ref);
+                    println!("{name}: {}", client.pull(&name).await?);
                 }
             }
             Image::Remove { connection, images } => {
-                let mut client = ImageServiceClient::new(connect(&connection.socket).await?);
+                let client = Client::connect(&connection.socket).await?;
                 for name in images {
-                    let spec = Some(v1::ImageSpec { image: name.clone(), ..v1::ImageSpec::default() });
-                    let status = client.image_status(v1::ImageStatusRequest { image: spec.clone(), verbose: false });
-                    if status.await.map_err(said)?.into_inner().image.is_none() {
-                        bail!("image {name} not found");
-                    }
-                    client.remove_image(v1::RemoveImageRequest { image: spec }).await.map_err(said)?;
+                    client.remove(&name).await?;
                     println!("{name}: removed");
                 }
             }
@@ -103,22 +88,8 @@ impl Image {
     }
 }
 
-fn said(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("{}", status.message())
-}
-
-async fn connect(socket: &Path) -> anyhow::Result<Channel> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-    });
-    let connected = Endpoint::from_static("http://runtime").connect_with_connector(connector).await;
-    connected.with_context(|| format!("cannot reach the runtime at {}: is it running?", socket.display()))
-}
-
-async fn import(channel: Channel, archive: &Path, pinned: bool) -> anyhow::Result<()> {
-    let mut input: Box<dyn Read + Send> = if archive == Path::new("-") {
+async fn import(client: &Client, archive: &Path, pinned: bool) -> anyhow::Result<()> {
+    let input: Box<dyn Read + Send> = if archive == Path::new("-") {
         if std::io::stdin().is_terminal() {
             bail!("standard input is a terminal: pipe an archive into it");
         }
@@ -126,32 +97,15 @@ async fn import(channel: Channel, archive: &Path, pinned: bool) -> anyhow::Resul
     } else {
         Box::new(std::fs::File::open(archive)?)
     };
-    let (sender, parts) = tokio::sync::mpsc::channel(4);
-    let reading = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-        loop {
-            let mut part = vec![0; PART];
-            let n = input.read(&mut part)?;
-            part.truncate(n);
-            if n == 0 || sender.blocking_send(ImportRequest { pinned, part }).is_err() {
-                return Ok(());
-            }
-        }
-    });
-    let mut client = ArchiveServiceClient::new(channel);
-    let imported = client.import(tokio_stream::wrappers::ReceiverStream::new(parts)).await;
-    reading.await??;
-    for image in imported.map_err(said)?.into_inner().images {
-        let name = image.names.first().unwrap_or(&image.id);
-        println!("{name}: {}", image.id);
+    for image in client.import(input, pinned).await? {
+        println!("{}: {}", image.names.first().unwrap_or(&image.id), image.id);
     }
     Ok(())
 }
 
-async fn list(channel: Channel) -> anyhow::Result<()> {
-    let mut client = ImageServiceClient::new(channel);
-    let images = client.list_images(v1::ListImagesRequest::default()).await.map_err(said)?.into_inner().images;
+async fn list(client: &Client) -> anyhow::Result<()> {
     println!("{:<60} {:<20} {:>10}", "NAME", "ID", "SIZE");
-    for image in images {
+    for image in client.images().await? {
         let id: String = image.id.chars().skip("sha256:".len()).take(12).collect();
         let names = if image.repo_tags.is_empty() { image.repo_digests } else { image.repo_tags };
         let names = if names.is_empty() { vec!["<none>".to_owned()] } else { names };
