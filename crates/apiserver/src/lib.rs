@@ -9,6 +9,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod connect;
 pub mod convert;
+pub mod crd;
 
 mod discovery;
 mod eviction;
@@ -21,8 +22,8 @@ pub mod pipeline;
 pub mod request;
 mod resource;
 mod respond;
-pub mod server;
 pub mod seal;
+pub mod server;
 mod subresource;
 mod tree;
 mod watch;

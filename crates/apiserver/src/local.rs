@@ -82,6 +82,9 @@ impl Local {
             Verb::DeleteCollection => "deletecollection",
         };
         let target = self.target(&request, verb).await?;
+        if target.subresource.is_empty() && !target.kind.verbs.names().contains(&verb) {
+            return Err(Status::method_not_supported(&target.kind.group_resource(), verb));
+        }
         let cx = Cx::new(self.user.clone());
         let engine = &self.server.engine;
         let options = WriteOptions {

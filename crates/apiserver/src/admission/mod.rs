@@ -3,15 +3,21 @@
 //! Mutating steps run in the order of [`PLUGINS`], then (after the object's own validation) the validating steps in
 //! the same order. A plugin is one file: a name, which writes it cares for, and its steps.
 
+mod certificates;
+mod default_class;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
+mod node_taint;
 mod pod;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
+mod runtime_class;
 pub(crate) mod service;
 mod service_account;
+mod storage;
 mod webhook;
 mod world;
 
@@ -20,7 +26,7 @@ use std::sync::Arc;
 use apimachinery::Status;
 use client::Client;
 use engine::cx::BoxFuture;
-use engine::{Admission, Attributes, Engine, Operation};
+use engine::{Admission, Attributes, Engine};
 
 use crate::authz::Authorizer;
 pub use world::World;
@@ -47,8 +53,19 @@ const PLUGINS: &[&Plugin] = &[
     &namespace_lifecycle::PLUGIN,
     &limit_ranger::PLUGIN,
     &service_account::PLUGIN,
+    &node_restriction::PLUGIN,
+    &node_taint::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
+    &default_class::STORAGE,
+    &storage::PROTECTION,
+    &storage::RESIZE,
+    &runtime_class::PLUGIN,
+    &certificates::APPROVAL,
+    &certificates::SIGNING,
+    &certificates::ATTEST,
+    &certificates::SUBJECT,
+    &default_class::INGRESS,
     &webhook::MUTATING,
     &webhook::VALIDATING,
     &resource_quota::PLUGIN,
@@ -133,14 +150,6 @@ pub(crate) fn is(a: &Attributes<'_>, group: &str, resource: &str) -> bool {
 /// Whether the write is about pods themselves, not a subresource of theirs.
 pub(crate) fn is_pod(a: &Attributes<'_>) -> bool {
     is(a, "", "pods") && a.subresource.is_empty()
-}
-
-pub(crate) fn is_create(a: &Attributes<'_>) -> bool {
-    a.operation == Operation::Create
-}
-
-pub(crate) fn is_update(a: &Attributes<'_>) -> bool {
-    a.operation == Operation::Update
 }
 
 #[cfg(test)]

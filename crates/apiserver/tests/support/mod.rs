@@ -31,6 +31,7 @@ pub struct Cluster {
     pub plugins: Arc<Plugins>,
     pub admin: Client,
     pub config: bootstrap::Config,
+    _definitions: apiserver::crd::Definitions,
     _folder: tempfile::TempDir,
 }
 
@@ -89,7 +90,10 @@ impl Cluster {
         bootstrap::ensure(&engine, &config).await.unwrap();
         authorizer.start(&admin).await;
         plugins.start(&admin).await;
-        Cluster { server, engine, plugins, admin, config, _folder: folder }
+        let definitions = apiserver::crd::Definitions::start(engine.clone(), &admin, conversions, server.clock.clone())
+            .await
+            .unwrap();
+        Cluster { server, engine, plugins, admin, config, _definitions: definitions, _folder: folder }
     }
 
     /// A client that acts as someone else.
