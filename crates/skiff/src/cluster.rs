@@ -10,9 +10,13 @@ use apiserver::admission::Plugins;
 use apiserver::authn::Authenticator;
 use apiserver::authn::service_account::Tokens;
 use apiserver::authz::Authorizer;
+use apiserver::convert::Conversions;
+use apiserver::crd::Definitions;
+use apiserver::seal::Seal;
 use apiserver::{ApiServer, bootstrap, local::Local};
 use client::Client;
 use engine::{Clock, Engine, Resource};
+use pki::seal::Keyring;
 use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
@@ -49,15 +53,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let authorizer = Arc::new(Authorizer::new());
     let plugins = Plugins::new(authorizer.clone());
+    let conversions = Conversions::new(plugins.caller());
     let engine = Engine::start(engine::Config {
         store: Arc::new(store),
         admission: plugins.clone(),
-        converter: Arc::new(engine::cx::SameShape),
-        sealer: Arc::new(engine::cx::Unsealed),
+        converter: conversions.clone(),
+        sealer: Arc::new(Seal::new(sealing_keys(&config)?)),
         clock: clock.clone(),
     })
     .await?;
     plugins.attach(&engine);
+    conversions.attach(&engine);
+    plugins.caller().set(transport::Dialer::direct(transport::Resolver::system()));
     engine.catalog().insert_all(Resource::group(api::kinds()).map_err(|e| anyhow!(e))?).map_err(|e| anyhow!(e))?;
 
     let service_ip = first_address(&config.service_cidrs)?;
@@ -118,6 +125,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     .context("the objects that every cluster starts with could not be written")?;
     authorizer.start(&itself).await;
     plugins.start(&itself).await;
+    let definitions = Definitions::start(engine.clone(), &itself, conversions, server.clock.clone()).await?;
 
     write_kubeconfig(&config, &hierarchy)?;
     server.set_ready();
@@ -130,9 +138,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     wait_for_signal().await;
     tracing::info!("ending");
+    drop(definitions);
     let _ = end.send(());
     let _ = serving.await;
     Ok(())
+}
+
+/// The keys that seal Secrets at rest, made at the first start. Who has them and the store can read the Secrets, so they
+/// are a file of their own, readable by the owner alone.
+fn sealing_keys(config: &Config) -> anyhow::Result<Keyring> {
+    let path = config.data_dir.join("sealing-keys");
+    let text = pki::file::create_once(&path, || Keyring::generate().map(|keys| keys.to_text()))?;
+    Keyring::parse(&text).with_context(|| format!("{} holds no sealing keys", path.display()))
 }
 
 /// Leases of nodes and the tail of events live in memory with snapshots: flash cards last, and a crash costs seconds.
