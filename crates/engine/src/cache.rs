@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
 
+use apimachinery::schema::{Text, Type};
 use apimachinery::selector::{FieldSelector, LabelSelector};
-use apimachinery::{Kind, Map, SmolStr, Status, Value};
+use apimachinery::{Kind, Map, SmolStr, Status, Struct, Value};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
@@ -92,7 +93,27 @@ impl Entry {
 
 fn selectable_values(body: &Body, kind: &Kind) -> Vec<SmolStr> {
     let tree = body.tree().unwrap_or_default();
-    kind.selectable.iter().map(|path| apimachinery::selector::field_text(&tree, path).into()).collect()
+    let text = |path: &Text| {
+        let text = apimachinery::selector::field_text(&tree, path);
+        if text.is_empty() { zero_text(&kind.schema, path) } else { text.into() }
+    };
+    kind.selectable.iter().map(text).collect()
+}
+
+/// What selectors compare an absent field with: Go's zero value of its type as text.
+fn zero_text(schema: &Struct, path: &str) -> SmolStr {
+    let mut schema = schema;
+    let mut steps = path.trim_start_matches('.').split('.').peekable();
+    while let Some(step) = steps.next() {
+        let Some(field) = schema.fields.iter().find(|f| f.name == step) else { break };
+        match (&field.node.ty, steps.peek()) {
+            (Type::Struct(inner), Some(_)) => schema = inner,
+            (Type::Bool, None) => return SmolStr::new_static("false"),
+            (Type::Int32 | Type::Int64, None) => return SmolStr::new_static("0"),
+            _ => break,
+        }
+    }
+    SmolStr::default()
 }
 
 /// One change of one object.

@@ -193,7 +193,7 @@ fn advertised(config: &Config) -> IpAddr {
     if let Some(address) = config.advertise_address {
         return address;
     }
-    if !config.bind_address.is_unspecified() {
+    if !config.bind_address.is_unspecified() && !config.bind_address.is_loopback() {
         return config.bind_address;
     }
     // Connecting a datagram socket sends nothing; it asks the routing table.
