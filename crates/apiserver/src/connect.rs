@@ -130,7 +130,12 @@ async fn pod(server: &ApiServer, cx: &Cx, target: &Target) -> Result<Value, Stat
 }
 
 /// The pod, and which of its containers is meant.
-async fn container_of(server: &ApiServer, cx: &Cx, target: &Target, request: &Request) -> Result<(Value, String), Status> {
+async fn container_of(
+    server: &ApiServer,
+    cx: &Cx,
+    target: &Target,
+    request: &Request,
+) -> Result<(Value, String), Status> {
     let pod = pod(server, cx, target).await?;
     let names = |member: &str| -> Vec<String> {
         pod.at(&["spec", member])
@@ -196,8 +201,9 @@ async fn node_address(server: &ApiServer, cx: &Cx, name: &str) -> Result<(String
         .iter()
         .find_map(|ty| addresses.iter().find(|a| a.str_at(&["type"]) == Some(ty)))
         .and_then(|a| a.str_at(&["address"]));
-    let address =
-        address.ok_or_else(|| Status::service_unavailable(format!("no preferred addresses found; known addresses of node {name:?}: []")))?;
+    let address = address.ok_or_else(|| {
+        Status::service_unavailable(format!("no preferred addresses found; known addresses of node {name:?}: []"))
+    })?;
     let port = node
         .at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"])
         .and_then(Value::as_i64)
@@ -239,7 +245,9 @@ pub(crate) async fn endpoint(
                 p.str_at(&["name"]) == Some(text)
                     || text.parse::<i64>().is_ok_and(|n| p.get("port").and_then(Value::as_i64) == Some(n))
             })
-            .ok_or_else(|| Status::service_unavailable(format!("no service port {text:?} found for service {name:?}")))?,
+            .ok_or_else(|| {
+                Status::service_unavailable(format!("no service port {text:?} found for service {name:?}"))
+            })?,
     };
     let port_name = wanted.str_at(&["name"]).unwrap_or_default();
     let kind = engine
@@ -264,7 +272,8 @@ pub(crate) async fn endpoint(
             if endpoint.at(&["conditions", "ready"]).and_then(Value::as_bool) == Some(false) {
                 continue;
             }
-            if let Some(address) = endpoint.get("addresses").and_then(Value::as_list).and_then(|a| a.first()?.as_str()) {
+            if let Some(address) = endpoint.get("addresses").and_then(Value::as_list).and_then(|a| a.first()?.as_str())
+            {
                 return Ok((address.to_string(), number));
             }
         }

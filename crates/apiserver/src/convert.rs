@@ -68,7 +68,8 @@ impl Conversions {
             ))
         };
         let cx = Cx::default();
-        let answer = self.caller.post(&engine, &cx, hook, &review, "timeout=30s", WEBHOOK_LIMIT).await.map_err(failed)?;
+        let answer =
+            self.caller.post(&engine, &cx, hook, &review, "timeout=30s", WEBHOOK_LIMIT).await.map_err(failed)?;
         let converted = read_answer(&answer, &uid).map_err(failed)?;
         accept(object, converted, to).map_err(failed)
     }

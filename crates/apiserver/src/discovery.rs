@@ -15,10 +15,15 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
         return Ok(pipeline::page_not_found());
     }
     let kinds = server.served_kinds();
-    let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true).unwrap_or(Form::JSON) };
+    let form = Form {
+        view: View::Whole,
+        ..Form::negotiate(&request.parts.headers, &request.info, true).unwrap_or(Form::JSON)
+    };
     let parts: Vec<&str> = request.info.path.trim_matches('/').split('/').collect();
     let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let aggregated = accept.split(',').any(|c| c.contains("as=APIGroupDiscoveryList") && c.contains("v=v2") && !c.contains("v2beta1"));
+    let aggregated = accept
+        .split(',')
+        .any(|c| c.contains("as=APIGroupDiscoveryList") && c.contains("v=v2") && !c.contains("v2beta1"));
     let of_version = |group: &str, version: &str| {
         let found: Vec<&Kind> =
             kinds.iter().map(|k| &**k).filter(|k| k.group == group && k.version == version).collect();
@@ -75,10 +80,21 @@ fn aggregated_groups(kinds: &[Arc<Kind>], core: bool) -> Value {
 
 /// The paths that are served.
 fn root(kinds: &[Arc<Kind>]) -> Response {
-    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/metrics",
-        "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-        .map(String::from)
-        .to_vec();
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(String::from)
+    .to_vec();
     for kind in kinds {
         if kind.group.is_empty() {
             paths.push(format!("/api/{}", kind.version));

@@ -87,12 +87,7 @@ async fn spend(server: &ApiServer, cx: &Cx, target: &Target, pod: &Value, dry_ru
     let now = server.now();
     let budget_name = name.clone();
     let change = move |budget: &mut Value| take_one(budget, &budget_name, &pod_name, now);
-    let status = Target {
-        kind,
-        namespace: target.namespace.clone(),
-        name,
-        subresource: SmolStr::new_static("status"),
-    };
+    let status = Target { kind, namespace: target.namespace.clone(), name, subresource: SmolStr::new_static("status") };
     let options = WriteOptions { field_manager: "skiff".into(), dry_run, ..WriteOptions::default() };
     server.engine.edit(cx, &status, &options, &change).await.map(|_| ())
 }

@@ -95,7 +95,10 @@ pub fn version(request: &Request) -> Result<Response, Status> {
 /// `/metrics` in the Prometheus text format.
 pub fn metrics(server: &ApiServer) -> Result<Response, Status> {
     let mut text = String::new();
-    let _ = writeln!(text, "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.");
+    let _ = writeln!(
+        text,
+        "# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind."
+    );
     let _ = writeln!(text, "# TYPE apiserver_storage_objects gauge");
     for (resource, count) in server.engine.counts() {
         let _ = writeln!(text, "apiserver_storage_objects{{resource=\"{resource}\"}} {count}");

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod convert;
 pub mod crd;
 
+pub mod crd;
 mod discovery;
 mod eviction;
 mod health;

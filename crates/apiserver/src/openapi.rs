@@ -60,11 +60,12 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     if !json {
         return Err(Status::new(406, "NotAcceptable", "OpenAPI documents are served as application/json"));
     }
-    let bodies = |group: &str, version: &str, kind: &str| server.body_kind(group, version, kind).map(|k| k.schema.clone());
+    let bodies =
+        |group: &str, version: &str, kind: &str| server.body_kind(group, version, kind).map(|k| k.schema.clone());
     let document = match path {
-        "/openapi/v2" => server
-            .openapi
-            .document(path, &kinds, || Some(openapi::v2(kinds.iter().map(|k| &**k), &bodies).into())),
+        "/openapi/v2" => {
+            server.openapi.document(path, &kinds, || Some(openapi::v2(kinds.iter().map(|k| &**k), &bodies).into()))
+        }
         "/openapi/v3" => server.openapi.document(path, &kinds, || Some(root(&kinds))),
         _ => {
             let place = path.strip_prefix("/openapi/v3/").unwrap_or_default();

@@ -2,7 +2,10 @@
 
 use apimachinery::selector::{FieldSelector, LabelSelector};
 use apimachinery::{Map, SmolStr, Status, Value};
-use engine::{DeleteOptions, ListOptions, Preconditions, Propagation, ResourceVersionMatch, Validation, WatchOptions, WriteOptions};
+use engine::{
+    DeleteOptions, ListOptions, Preconditions, Propagation, ResourceVersionMatch, Validation, WatchOptions,
+    WriteOptions,
+};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
@@ -66,7 +69,9 @@ pub fn write(info: &RequestInfo, headers: &HeaderMap, kind: &str) -> Result<Writ
             return Err(Status::new(
                 422,
                 "Invalid",
-                format!("fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""),
+                format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+                ),
             ));
         }
     };
@@ -89,19 +94,16 @@ fn version(text: Option<&str>) -> Result<Option<i64>, Status> {
         None | Some("") => Ok(None),
         Some(text) => match text.parse::<i64>() {
             Ok(revision) if revision >= 0 => Ok(Some(revision)),
-            _ => Err(invalid(format!(
-                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-            ))),
+            _ => Err(invalid(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))),
         },
     }
 }
 
 fn selectors(info: &RequestInfo) -> Result<(LabelSelector, FieldSelector), Status> {
-    let labels = LabelSelector::parse(info.param("labelSelector").unwrap_or_default()).map_err(|e| {
-        invalid(format!("unable to parse requirement: {e}"))
-    })?;
-    let fields = FieldSelector::parse(info.param("fieldSelector").unwrap_or_default())
-        .map_err(|e| invalid(e.to_string()))?;
+    let labels = LabelSelector::parse(info.param("labelSelector").unwrap_or_default())
+        .map_err(|e| invalid(format!("unable to parse requirement: {e}")))?;
+    let fields =
+        FieldSelector::parse(info.param("fieldSelector").unwrap_or_default()).map_err(|e| invalid(e.to_string()))?;
     Ok((labels, fields))
 }
 
@@ -117,7 +119,9 @@ pub fn list(info: &RequestInfo) -> Result<ListOptions, Status> {
             return Err(Status::new(
                 422,
                 "Invalid",
-                format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""),
+                format!(
+                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+                ),
             ));
         }
     };
@@ -137,7 +141,9 @@ pub fn list(info: &RequestInfo) -> Result<ListOptions, Status> {
     }
     let limit = match info.param("limit") {
         None | Some("") => 0,
-        Some(text) => text.parse::<i64>().map_err(|_| invalid(format!("limit: invalid value {text:?}")))?.max(0) as usize,
+        Some(text) => {
+            text.parse::<i64>().map_err(|_| invalid(format!("limit: invalid value {text:?}")))?.max(0) as usize
+        }
     };
     Ok(ListOptions {
         labels,
@@ -200,7 +206,10 @@ pub fn delete(info: &RequestInfo, body: Option<&Value>) -> Result<DeleteOptions,
         members.push(("gracePeriodSeconds", seconds.into()));
     }
     let policy = from.str_at(&["propagationPolicy"]).or_else(|| query("propagationPolicy"));
-    let orphan = from.get("orphanDependents").and_then(Value::as_bool).or_else(|| query("orphanDependents").map(|v| v == "true"));
+    let orphan = from
+        .get("orphanDependents")
+        .and_then(Value::as_bool)
+        .or_else(|| query("orphanDependents").map(|v| v == "true"));
     let propagation = match (policy, orphan) {
         (Some(_), Some(_)) => {
             return Err(Status::new(

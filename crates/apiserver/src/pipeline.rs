@@ -70,7 +70,11 @@ async fn authenticated(server: Arc<ApiServer>, mut request: Request) -> Result<R
         match tokio::time::timeout(REQUEST_TIMEOUT, routed).await {
             Ok(answer) => answer?,
             Err(_) => {
-                return Err(Status::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"));
+                return Err(Status::new(
+                    504,
+                    "Timeout",
+                    "Timeout: request did not complete within the allotted timeout",
+                ));
             }
         }
     };
@@ -205,7 +209,9 @@ async fn route(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Res
     let path = request.info.path.clone();
     match path.trim_end_matches('/') {
         "/healthz" | "/livez" | "/readyz" => crate::health::check(server, &request.info).await,
-        health if health.starts_with("/healthz/") || health.starts_with("/livez/") || health.starts_with("/readyz/") => {
+        health
+            if health.starts_with("/healthz/") || health.starts_with("/livez/") || health.starts_with("/readyz/") =>
+        {
             crate::health::check(server, &request.info).await
         }
         "/version" => crate::health::version(&request),

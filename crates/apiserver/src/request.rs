@@ -185,16 +185,52 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/a/pods?watch=true", "watch", "", "v1", "a", "pods", "", ""),
             (Method::GET, "/api/v1/namespaces/a", "get", "", "v1", "a", "namespaces", "", "a"),
             (Method::PUT, "/api/v1/namespaces/a/finalize", "update", "", "v1", "a", "namespaces", "finalize", "a"),
-            (Method::POST, "/apis/apps/v1/namespaces/a/deployments", "create", "apps", "v1", "a", "deployments", "", ""),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch", "apps", "v1", "a", "deployments", "scale", "d"),
+            (
+                Method::POST,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "create",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "patch",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "scale",
+                "d",
+            ),
             (Method::DELETE, "/api/v1/nodes", "deletecollection", "", "v1", "", "nodes", "", ""),
-            (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx&watch=1", "watch", "", "v1", "", "pods", "", "x"),
+            (
+                Method::GET,
+                "/api/v1/pods?fieldSelector=metadata.name%3Dx&watch=1",
+                "watch",
+                "",
+                "v1",
+                "",
+                "pods",
+                "",
+                "x",
+            ),
             (Method::GET, "/api/v1/watch/namespaces/a/pods/p", "watch", "", "v1", "a", "pods", "", "p"),
         ];
         for (method, uri, verb, group, version, namespace, resource, subresource, name) in cases {
             let info = parse(method, uri);
             let got = (
-                &*info.verb, &*info.group, &*info.version, &*info.namespace, &*info.resource, &*info.subresource, &*info.name,
+                &*info.verb,
+                &*info.group,
+                &*info.version,
+                &*info.namespace,
+                &*info.resource,
+                &*info.subresource,
+                &*info.name,
             );
             assert_eq!(got, (verb, group, version, namespace, resource, subresource, name), "{uri}");
             assert!(info.is_resource);

@@ -118,8 +118,12 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
             let options = options::delete(&info, body.as_ref())?;
             let target = Target { name: Default::default(), ..target };
             let objects = server.engine.delete_collection(cx, &target, &options::list(&info)?, &options).await?;
-            let page =
-                engine::Page { objects, revision: server.engine.revision(), continue_token: String::new(), remaining: None };
+            let page = engine::Page {
+                objects,
+                revision: server.engine.revision(),
+                continue_token: String::new(),
+                remaining: None,
+            };
             presenter.page(&page).await
         }
         _ => Ok(method_not_allowed(&kind)),
@@ -159,7 +163,8 @@ fn deleted(kind: &Kind, object: &Value, form: Form) -> Response {
 }
 
 fn method_not_allowed(_kind: &Kind) -> Response {
-    let status = Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    let status =
+        Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
     respond::error(&status, Form::JSON)
 }
 
@@ -268,11 +273,9 @@ async fn scaled(
 pub async fn read_body(body: hyper::body::Incoming) -> Result<Bytes, Status> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::new(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {MAX_BODY}"),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {MAX_BODY}")))
+        }
         Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
     }
 }
@@ -360,9 +363,8 @@ async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> 
     }
     let tree = match encoding {
         Encoding::Json => apimachinery::codec::json::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?,
-        Encoding::Yaml => {
-            apimachinery::codec::yaml::parse_reporting(&bytes, &mut Vec::new()).map_err(|e| Status::bad_request(e.to_string()))?
-        }
+        Encoding::Yaml => apimachinery::codec::yaml::parse_reporting(&bytes, &mut Vec::new())
+            .map_err(|e| Status::bad_request(e.to_string()))?,
         Encoding::Protobuf => {
             apimachinery::codec::proto::decode_object(&bytes, apimachinery::codec::delete_options_schema())
                 .map_err(|e| Status::bad_request(e.to_string()))?

@@ -38,7 +38,11 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
         return crate::connect::handle(server, cx, request, target).await;
     }
     if request.info.verb != "create" {
-        return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"));
+        return Err(Status::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
     let options = options::write(&request.info, &request.parts.headers, "CreateOptions")?;
@@ -100,7 +104,13 @@ pub async fn post(
 }
 
 /// Gives a pod its node.
-async fn bind(server: &ApiServer, cx: &Cx, target: &Target, body: &Value, options: &WriteOptions) -> Result<Value, Status> {
+async fn bind(
+    server: &ApiServer,
+    cx: &Cx,
+    target: &Target,
+    body: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
     let node: SmolStr = body.str_at(&["target", "name"]).unwrap_or_default().into();
     if node.is_empty() {
         let mut errors = apimachinery::Errors::new();
@@ -124,11 +134,19 @@ async fn bind(server: &ApiServer, cx: &Cx, target: &Target, body: &Value, option
             ));
         }
         if pod.str_at(&["metadata", "deletionTimestamp"]).is_some() {
-            return Err(Status::conflict(&resource, &name, format!("pod {name} is being deleted, cannot be assigned to a host")));
+            return Err(Status::conflict(
+                &resource,
+                &name,
+                format!("pod {name} is being deleted, cannot be assigned to a host"),
+            ));
         }
         let bound = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
         if !bound.is_empty() {
-            return Err(Status::conflict(&resource, &name, format!("pod {name} is already assigned to node {bound:?}")));
+            return Err(Status::conflict(
+                &resource,
+                &name,
+                format!("pod {name} is already assigned to node {bound:?}"),
+            ));
         }
         if pod.at(&["spec", "schedulingGates"]).and_then(Value::as_list).is_some_and(|g| !g.is_empty()) {
             return Err(Status::conflict(&resource, &name, format!("pod {name} has non-empty .spec.schedulingGates")));
@@ -184,7 +202,11 @@ async fn token(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) ->
         errors.invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
     }
     if seconds > 1 << 32 {
-        errors.invalid(&path.child("expirationSeconds"), seconds, "may not specify a duration larger than 2^32 seconds");
+        errors.invalid(
+            &path.child("expirationSeconds"),
+            seconds,
+            "may not specify a duration larger than 2^32 seconds",
+        );
     }
     if !errors.is_empty() {
         return Err(Status::invalid(&kind, &target.name, &errors));
@@ -226,7 +248,9 @@ async fn token(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) ->
             return Err(Status::conflict(
                 &apimachinery::GroupResource { group: "".into(), resource: resource.into() },
                 name,
-                format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"),
+                format!(
+                    "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"
+                ),
             ));
         }
         let reference = pki::jwt::Ref { name: name.into(), uid: uid.into() };
@@ -398,9 +422,14 @@ fn rules_review(server: &ApiServer, cx: &Cx, mut body: Value) -> Value {
     if cx.user.groups.iter().any(|g| g == crate::authz::MASTERS) {
         let star = || Value::List(vec!["*".into()]);
         resources.push(Value::Map(
-            [("verbs", star()), ("apiGroups", star()), ("resources", star())].map(|(k, v)| (k.into(), v)).into_iter().collect(),
+            [("verbs", star()), ("apiGroups", star()), ("resources", star())]
+                .map(|(k, v)| (k.into(), v))
+                .into_iter()
+                .collect(),
         ));
-        urls.push(Value::Map([("verbs", star()), ("nonResourceURLs", star())].map(|(k, v)| (k.into(), v)).into_iter().collect()));
+        urls.push(Value::Map(
+            [("verbs", star()), ("nonResourceURLs", star())].map(|(k, v)| (k.into(), v)).into_iter().collect(),
+        ));
     }
     for rule in server.authorizer.rules_for(&cx.user, &namespace) {
         let mut map = Map::new();

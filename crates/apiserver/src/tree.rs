@@ -13,7 +13,9 @@ pub fn tree(json: serde_json::Value) -> Value {
         },
         serde_json::Value::String(s) => Value::String(s.into()),
         serde_json::Value::Array(items) => Value::List(items.into_iter().map(tree).collect()),
-        serde_json::Value::Object(map) => Value::Map(map.into_iter().map(|(k, v)| (SmolStr::from(k), tree(v))).collect()),
+        serde_json::Value::Object(map) => {
+            Value::Map(map.into_iter().map(|(k, v)| (SmolStr::from(k), tree(v))).collect())
+        }
     }
 }
 

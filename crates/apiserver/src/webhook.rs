@@ -109,7 +109,9 @@ impl Caller {
                 _ if start.trim().is_empty() => {
                     format!("the server responded with the status code {}", answer.status().as_u16())
                 }
-                _ => format!("the server responded with the status code {}: {}", answer.status().as_u16(), start.trim()),
+                _ => {
+                    format!("the server responded with the status code {}: {}", answer.status().as_u16(), start.trim())
+                }
             });
         }
         codec::json::parse(answer.body()).map_err(|e| format!("the answer is not JSON: {e}"))
@@ -163,7 +165,8 @@ mod tests {
 
     #[test]
     fn client_configs_are_read() {
-        let service = Hook::read(&tree(json!({"service": {"namespace": "a", "name": "b"}, "caBundle": "cGVt"}))).unwrap();
+        let service =
+            Hook::read(&tree(json!({"service": {"namespace": "a", "name": "b"}, "caBundle": "cGVt"}))).unwrap();
         assert_eq!(service.authority, "pem");
         assert_eq!(
             service.place,

@@ -198,7 +198,9 @@ fn limit_secrets(account: &Value, pod: &Value, ephemeral: bool) -> Result<(), St
                 if let Some(secret) = from.str_at(&["secretRef", "name"])
                     && !mountable.contains(&secret)
                 {
-                    return Err(format!("{what} {name} with envFrom referencing secret.secretName=\"{secret}\" {tail}"));
+                    return Err(format!(
+                        "{what} {name} with envFrom referencing secret.secretName=\"{secret}\" {tail}"
+                    ));
                 }
             }
         }

@@ -100,11 +100,8 @@ impl Tokens {
         if account.str_at(&["metadata", "deletionTimestamp"]).is_some() {
             return Err("the service account is being deleted".into());
         }
-        let mut user = crate::authz::service_account_user(
-            &bound.namespace,
-            &bound.serviceaccount.name,
-            &bound.serviceaccount.uid,
-        );
+        let mut user =
+            crate::authz::service_account_user(&bound.namespace, &bound.serviceaccount.name, &bound.serviceaccount.uid);
         let mut extra = |key: &str, value: &str| {
             user.extra.push((SmolStr::new(format!("authentication.kubernetes.io/{key}")), vec![value.into()]));
         };

@@ -123,9 +123,8 @@ impl Node {
     }
 
     fn pods_of(&self, node: &str, namespace: &str, pick: impl Fn(&PodRefs) -> bool) -> Vec<(Key, Arc<PodRefs>)> {
-        self.pods.filter(|key, pod| {
-            pod.node == node && (namespace.is_empty() || key.namespace == namespace) && pick(pod)
-        })
+        self.pods
+            .filter(|key, pod| pod.node == node && (namespace.is_empty() || key.namespace == namespace) && pick(pod))
     }
 
     /// Whether a node may do this because of its pods. What every node may do is RBAC's `system:node`.

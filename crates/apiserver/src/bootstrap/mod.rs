@@ -87,9 +87,11 @@ fn rbac() -> Vec<Wanted> {
         .collect();
     let own = bindings::CLUSTER_BINDINGS.iter().chain(bindings::NAMESPACE_BINDINGS);
     all.extend(own.map(|b| Wanted::new(GROUP, b.resource(), b.tree(), Rule::Binding)));
-    all.extend(controller_roles::CONTROLLER_ROLES.iter().map(|role| {
-        Wanted::new(GROUP, "clusterrolebindings", policy::controller_binding(role), Rule::Binding)
-    }));
+    all.extend(
+        controller_roles::CONTROLLER_ROLES
+            .iter()
+            .map(|role| Wanted::new(GROUP, "clusterrolebindings", policy::controller_binding(role), Rule::Binding)),
+    );
     all
 }
 

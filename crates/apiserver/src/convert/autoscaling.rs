@@ -76,7 +76,8 @@ pub fn downgrade(mut object: Value) -> Value {
 /// v1 to v2.
 pub fn upgrade(mut object: Value) -> Value {
     let mut take = |key: &str| -> Option<Value> {
-        let annotations = object.as_map_mut()?.get_mut("metadata")?.as_map_mut()?.get_mut("annotations")?.as_map_mut()?;
+        let annotations =
+            object.as_map_mut()?.get_mut("metadata")?.as_map_mut()?.get_mut("annotations")?.as_map_mut()?;
         let note = annotations.remove(key)?;
         codec::json::parse(note.as_str()?.as_bytes()).ok()
     };
