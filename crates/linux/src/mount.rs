@@ -59,9 +59,10 @@ pub fn open_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Attaches a detached mount.
+/// Attaches a detached mount; links are followed.
 pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     const FROM_EMPTY_PATH: u32 = 4;
+    const TO_LINK_TARGET: u32 = 0x10;
     let (target, empty) = (text(target)?, c"");
     // SAFETY: both paths live through the call.
     let result = unsafe {
@@ -71,7 +72,7 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
             empty.as_ptr(),
             libc::AT_FDCWD,
             target.as_ptr(),
-            FROM_EMPTY_PATH,
+            FROM_EMPTY_PATH | TO_LINK_TARGET,
         )
     };
     Errno::result(result)?;

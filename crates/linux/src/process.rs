@@ -64,7 +64,7 @@ impl Fork<'_> {
     /// For programs with one thread only, such as a shim: the copy of a lock that another thread held would never be
     /// released. Threads of a program are refused.
     pub fn run(&self, work: impl FnOnce() -> i32) -> io::Result<Pid> {
-        if threads()? != 1 {
+        if threads() > 1 {
             return Err(io::Error::other("a process with several threads cannot become a container"));
         }
         let mut flags = self.namespaces;
@@ -107,8 +107,9 @@ fn end(work: impl FnOnce() -> i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn threads() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/task")?.count())
+/// How many threads there are, or 0 for a process that its own `/proc` does not show.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
 /// Opens a process by number.
@@ -118,6 +119,28 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     // SAFETY: the kernel has just made this descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sends a signal by number to an opened process; 0 only asks whether it is still there.
+pub fn signal_by(process: &OwnedFd, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: takes a descriptor and integers; without a structure the kernel fills one in.
+    Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) })?;
+    Ok(())
+}
+
+/// Leaves the keyring that was inherited for a new one; a kernel without keyrings has none to leave.
+pub fn new_session_keyring() {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: takes an integer and a null pointer, for a keyring without name.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
+}
+
+/// Sets the NIS domain name of the UTS namespace.
+pub fn set_domain_name(name: &str) -> io::Result<()> {
+    // SAFETY: the kernel only reads the text, which lives through the call, up to the given length.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) })?;
+    Ok(())
 }
 
 /// Sends a signal by number, real-time ones included.

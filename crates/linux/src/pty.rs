@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -53,6 +54,17 @@ impl AsFd for Master {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Lets the other side of a new terminal be opened and tells where it is.
+pub fn unlock(master: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the kernel only reads the integer, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &unlocked) })?;
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the kernel only writes the integer, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &mut number) })?;
+    Ok(PathBuf::from(format!("/dev/pts/{number}")))
 }
 
 /// Changes the size of a terminal by either side.

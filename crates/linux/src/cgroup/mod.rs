@@ -113,6 +113,14 @@ impl Layout {
         }
     }
 
+    /// Where its hierarchies are mounted, in the order of [`Cgroup::folders`].
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        match self {
+            Layout::Unified { mount } => vec![mount.clone()],
+            Layout::Split(split) => split.hierarchies.iter().map(|h| &h.mount).chain(&split.unified).cloned().collect(),
+        }
+    }
+
     /// Whether all controllers are in the unified hierarchy.
     pub fn is_unified(&self) -> bool {
         matches!(self, Layout::Unified { .. })
@@ -147,7 +155,7 @@ impl Cgroup {
         match &self.layout {
             Layout::Unified { mount } => vec![mount.join(&self.path)],
             Layout::Split(split) => {
-                let mounts = split.hierarchies.iter().map(|hierarchy| &hierarchy.mount).chain(&split.unified);
+                let mounts = split.hierarchies.iter().map(|h| &h.mount).chain(&split.unified);
                 mounts.map(|mount| mount.join(&self.path)).collect()
             }
         }
