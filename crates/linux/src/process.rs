@@ -112,6 +112,18 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
+/// Takes an ended child's number and exit code, or 128 and the number of the signal that ended it.
+pub fn reap() -> Option<(Pid, i32)> {
+    let mut status = 0;
+    // SAFETY: the kernel only writes the integer, which lives through the call.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+    if pid <= 0 {
+        return None;
+    }
+    let code = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+    Some((Pid::from_raw(pid), code))
+}
+
 /// Opens a process by number.
 pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.

@@ -19,9 +19,15 @@ pub struct Master {
 impl Master {
     /// Takes over a descriptor of a master side.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Self::unblock(fd.as_fd())?;
         Ok(Self { fd })
+    }
+
+    /// Has reads and writes of a descriptor return rather than wait.
+    pub fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+        fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(())
     }
 
     /// Reads; no bytes mean that nobody has the other side open any more.

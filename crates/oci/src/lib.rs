@@ -31,6 +31,7 @@ pub use error::{Error, Result};
 pub use exec::{Exec, exec};
 pub use limits::{device_rules, limits};
 pub use namespaces::{enter_new, map_users};
+pub use rootfs::set_sysctl;
 
 /// What a process has as standard input, output and error.
 #[derive(Debug)]

@@ -1,11 +1,13 @@
 //! Containers for tests: a root with busybox, made by a starter as a shim would, and gone afterwards.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux::process;
@@ -16,6 +18,8 @@ use oci_spec::runtime::Process;
 use serde_json::{Value, json};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// A child that is forked while a program is being copied keeps it open for writing, and it cannot be executed.
+static COPYING: Mutex<()> = Mutex::new(());
 
 /// A folder with a root of busybox and a specification.
 pub struct Bundle {
@@ -50,6 +54,7 @@ impl Bundle {
             fs::create_dir_all(root.join(made)).unwrap();
         }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
+        let _copying = COPYING.lock().unwrap();
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
         for applet in ["sh", "cat", "id", "ls", "sleep", "echo", "stat", "mount", "touch", "mkdir", "hostname", "grep", "tty", "stty", "head", "dd"] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
@@ -101,9 +106,10 @@ impl Bundle {
         } else {
             Stdio::Streams([File::open("/dev/null").unwrap().into(), out, err])
         };
+        let forked = Cell::new(None);
         let (pid, terminal) = started(|report| {
-            let made = create(Create { spec: &spec, bundle: &self.folder, stdio, gate: inside.into(), sibling: true }, |_| {});
-            tell(report, made)
+            let made = create(Create { spec: &spec, bundle: &self.folder, stdio, gate: inside.into(), sibling: true }, |pid| forked.set(Some(pid)));
+            tell(report, made, forked.get())
         })?;
         Ok(Container { pid, terminal, gate, stdout: stdout.into(), stderr: stderr.into(), spec })
     }
@@ -150,9 +156,10 @@ impl Container {
         let stdio = Stdio::Streams([File::open("/dev/null").unwrap().into(), out, err]);
         let seccomp = self.spec.linux().as_ref().unwrap().seccomp().as_ref();
         let cgroup = cgroup_of(&self.spec).unwrap();
+        let forked = Cell::new(None);
         let (pid, _) = started(|report| {
             let run = Exec { process: &process, seccomp, target: self.pid, cgroup: cgroup.as_ref(), stdio, sibling: true };
-            tell(report, exec(run, |_| {}))
+            tell(report, exec(run, |pid| forked.set(Some(pid))), forked.get())
         })?;
         let (mut out, mut err) = (String::new(), String::new());
         stdout.read_to_string(&mut out).unwrap();
@@ -169,26 +176,29 @@ fn file_pipe() -> (File, OwnedFd) {
 /// Runs `work` in a starter; its process, or why there is none.
 fn started(work: impl FnOnce(&UnixStream) -> i32) -> Result<(Pid, Option<OwnedFd>), String> {
     let (here, there) = UnixStream::pair().unwrap();
-    let starter = process::fork(|| {
-        // Without this end, the container's output would never come to an end here.
-        work(&there)
-    });
-    let starter = starter.unwrap();
+    let copying = COPYING.lock().unwrap();
+    let starter = process::fork(|| work(&there)).unwrap();
+    drop(copying);
     drop(there);
     let mut bytes = [0; 8192];
     let (count, fds) = linux::scm::receive(here.as_fd(), &mut bytes).unwrap();
     assert_eq!(waitpid(starter, None).unwrap(), WaitStatus::Exited(starter, 0));
     let said: Value = serde_json::from_slice(&bytes[..count]).unwrap();
-    match said["pid"].as_i64() {
-        Some(pid) => Ok((Pid::from_raw(pid as i32), fds.into_iter().next())),
-        None => Err(said["error"].as_str().unwrap().to_owned()),
+    let pid = said["pid"].as_i64().map(|pid| Pid::from_raw(pid as i32));
+    match (pid, said["error"].as_str()) {
+        (Some(pid), None) => Ok((pid, fds.into_iter().next())),
+        (pid, why) => {
+            // A namespace of processes only ends when all of them were waited for.
+            pid.map(end_of);
+            Err(why.unwrap().to_owned())
+        }
     }
 }
 
-fn tell(report: &UnixStream, made: oci::Result<oci::Created>) -> i32 {
+fn tell(report: &UnixStream, made: oci::Result<oci::Created>, forked: Option<Pid>) -> i32 {
     let (said, terminal) = match made {
         Ok(created) => (json!({"pid": created.pid.as_raw()}), created.terminal),
-        Err(error) => (json!({"error": error.to_string()}), None),
+        Err(error) => (json!({"error": error.to_string(), "pid": forked.map(Pid::as_raw)}), None),
     };
     let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
     linux::scm::send(report.as_fd(), said.to_string().as_bytes(), &fds).unwrap();
