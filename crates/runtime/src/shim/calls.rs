@@ -164,7 +164,7 @@ impl Server {
     pub(super) fn discard(&mut self, id: &str) {
         let Some(mut container) = self.containers.remove(id) else { return };
         if let Some(group) = group(&container.cgroup) {
-            let _ = group.signal(libc::SIGKILL);
+            let _ = group.signal(nix::libc::SIGKILL);
             let _ = group.remove();
         }
         container.close();

@@ -164,7 +164,7 @@ fn enter(launch: &Launch) -> Result<Pod> {
         if launch.shared_pid {
             pause = Some(child);
         } else {
-            process::kill(child, libc::SIGKILL).map_err(failed())?;
+            process::kill(child, nix::libc::SIGKILL).map_err(failed())?;
         }
     }
     let path = |own: bool, name: &str| own.then(|| PathBuf::from(format!("/proc/{shim}/ns/{name}")));

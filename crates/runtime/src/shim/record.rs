@@ -52,7 +52,7 @@ pub fn bury(folder: &Path) -> Result<Vec<ContainerState>> {
         };
         if state.exit.is_none() {
             if let Some(cgroup) = group(&state.cgroup) {
-                let ended = cgroup.signal(libc::SIGKILL).and_then(|()| cgroup.remove());
+                let ended = cgroup.signal(nix::libc::SIGKILL).and_then(|()| cgroup.remove());
                 ended.map_err(|e| Error::Shim(e.to_string()))?;
             }
             state.exit = Some(ExitStatus { code: UNSEEN, at: now(), oom_killed: false });

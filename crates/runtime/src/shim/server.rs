@@ -352,7 +352,7 @@ impl Server {
         self.sources.retain(|_, source| *source != Source::Starter(id));
         let _ = self.epoll.delete(job.starter.as_fd());
         if let Some(child) = job.starter.child {
-            let _ = process::kill(child, libc::SIGKILL);
+            let _ = process::kill(child, nix::libc::SIGKILL);
             self.processes.remove(&child);
         }
         if let Role::Container(container) = &job.role {
@@ -520,7 +520,7 @@ impl Server {
         container.begin_end(code);
         // Without a process namespace of its own, a container's other processes do not end with its first one.
         if let Some(group) = group(&container.cgroup) {
-            let _ = group.signal(libc::SIGKILL);
+            let _ = group.signal(nix::libc::SIGKILL);
         }
         for token in container.outputs.iter().map(|output| output.token).collect::<Vec<_>>() {
             self.output_ready(id, token);
@@ -585,10 +585,10 @@ impl Server {
         loop {
             for container in self.containers.values().filter(|c| c.exit.is_none()) {
                 if let Some(group) = group(&container.cgroup) {
-                    let _ = group.signal(libc::SIGKILL);
+                    let _ = group.signal(nix::libc::SIGKILL);
                 }
                 if let (Some(pid), true) = (container.pid, container.ending.is_none()) {
-                    let _ = process::kill(pid, libc::SIGKILL);
+                    let _ = process::kill(pid, nix::libc::SIGKILL);
                 }
             }
             self.reap();
@@ -599,7 +599,7 @@ impl Server {
             self.check_deadlines();
         }
         if let Some(pause) = self.pod.pause {
-            let _ = process::kill(pause, libc::SIGKILL);
+            let _ = process::kill(pause, nix::libc::SIGKILL);
         }
         let groups: Vec<_> = self.containers.values().filter_map(|c| group(&c.cgroup)).collect();
         for group in groups {

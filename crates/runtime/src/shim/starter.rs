@@ -124,7 +124,7 @@ impl Starter {
     /// Kills it with what it has forked.
     pub fn give_up(&self) {
         for pid in [Some(self.pid), self.child].into_iter().flatten() {
-            let _ = process::kill(pid, libc::SIGKILL);
+            let _ = process::kill(pid, nix::libc::SIGKILL);
         }
     }
 }
