@@ -17,6 +17,8 @@ pub struct DnsConfig {
     pub domain: String,
     /// Where to listen, by UDP and TCP.
     pub listen: Vec<SocketAddr>,
+    /// Who is answered: the cluster's pods, services and nodes; everybody when empty.
+    pub allow: Vec<(IpAddr, u8)>,
     /// The addresses by which pods reach the servers (of the Service), told as those of `ns.dns.DOMAIN`.
     pub service_ips: Vec<IpAddr>,
     /// Which resolvers to ask about other names; the host's file.
@@ -34,7 +36,12 @@ pub async fn run(client: Client, config: DnsConfig) -> Result<()> {
     let forwarder = Forwarder::from_resolv_conf(&text, &own);
     tracing::info!(listen = ?config.listen, resolvers = ?forwarder.servers(), "answering cluster names");
     // Opened before the first wait: a port in use is told at once.
-    let server = Server::bind(&ServerConfig { listen: config.listen.clone() }, records.clone(), forwarder).await?;
+    let server = Server::bind(
+        &ServerConfig { listen: config.listen.clone(), allow: config.allow.clone() },
+        records.clone(),
+        forwarder,
+    )
+    .await?;
 
     let gvr = GroupVersionResource::new;
     let namespaces: Informer<()> =

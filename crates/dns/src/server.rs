@@ -1,6 +1,6 @@
 //! The protocol: questions come by UDP and TCP, answers go back the same way.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub struct ServerConfig {
     /// UDP and TCP addresses.
     pub listen: Vec<SocketAddr>,
+    /// Who is answered (addresses and lengths of prefixes), everybody when empty: a server that answers the whole
+    /// world can be used to flood others.
+    pub allow: Vec<(IpAddr, u8)>,
 }
 
 /// A server that listens, but does not answer until [`Server::run`].
@@ -43,6 +46,7 @@ pub struct Server {
 struct Shared {
     records: Arc<RwLock<Records>>,
     forwarder: Forwarder,
+    allow: Vec<(IpAddr, u8)>,
     working: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -62,6 +66,7 @@ impl Server {
         let shared = Shared {
             records,
             forwarder,
+            allow: config.allow.clone(),
             working: Arc::new(Semaphore::new(AT_ONCE)),
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
         };
@@ -86,6 +91,29 @@ impl Server {
     }
 }
 
+impl Shared {
+    fn allows(&self, peer: IpAddr) -> bool {
+        self.allow.is_empty() || peer.is_loopback() || self.allow.iter().any(|prefix| contains(*prefix, peer))
+    }
+}
+
+fn contains((network, length): (IpAddr, u8), ip: IpAddr) -> bool {
+    // An IPv4 asker at an IPv6 socket.
+    let ip = match ip {
+        IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
+        ip => ip,
+    };
+    match (network, ip) {
+        (IpAddr::V4(network), IpAddr::V4(ip)) => {
+            (network.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(length.min(32))
+        }
+        (IpAddr::V6(network), IpAddr::V6(ip)) => {
+            (network.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(length.min(128))
+        }
+        _ => false,
+    }
+}
+
 async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut buffer = vec![0; 4096];
     loop {
@@ -94,6 +122,9 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
             // An earlier answer could not be delivered; that says nothing about the next question.
             Err(_) => continue,
         };
+        if !shared.allows(peer.ip()) {
+            continue;
+        }
         // Too many questions at once: the asker will ask again.
         let Ok(permit) = shared.working.clone().try_acquire_owned() else { continue };
         let question = buffer[..length].to_vec();
@@ -111,6 +142,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
         match listener.accept().await {
+            Ok((_, peer)) if !shared.allows(peer.ip()) => {}
             Ok((stream, _)) => {
                 let shared = shared.clone();
                 tokio::spawn(async move {
@@ -253,6 +285,28 @@ async fn follow(reply: &mut Message, query: Query, shared: &Shared, dnssec: bool
             reply.metadata.authoritative = false;
             reply.answers.extend(more.answers);
             reply.authorities.extend(more.authorities);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_contain_addresses() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (network, length, address, inside) in [
+            ("10.42.0.0", 16, "10.42.7.1", true),
+            ("10.42.0.0", 16, "10.43.7.1", false),
+            ("10.42.0.0", 16, "::ffff:10.42.7.1", true),
+            ("0.0.0.0", 0, "203.0.113.1", true),
+            ("fd42::", 48, "fd42::7", true),
+            ("fd42::", 48, "fd43::7", false),
+            ("192.0.2.1", 32, "192.0.2.1", true),
+            ("192.0.2.1", 32, "192.0.2.2", false),
+        ] {
+            assert_eq!(contains((ip(network), length), ip(address)), inside, "{network}/{length} {address}");
         }
     }
 }

@@ -49,8 +49,13 @@ async fn names_follow_the_cluster() {
     std::fs::write(&resolv_conf, "nameserver 127.0.0.1\n").unwrap();
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let server = SocketAddr::from(([127, 0, 0, 1], port));
-    let config =
-        DnsConfig { domain: "cluster.local".to_owned(), listen: vec![server], service_ips: vec![], resolv_conf };
+    let config = DnsConfig {
+        domain: "cluster.local".to_owned(),
+        listen: vec![server],
+        allow: vec![],
+        service_ips: vec![],
+        resolv_conf,
+    };
     let task = tokio::spawn(dns::run(cluster.client(), config.clone()));
     tokio::time::sleep(Duration::from_millis(100)).await;
     wait_for(server, "web.shop.svc.cluster.local.", &["10.43.0.7"]).await;

@@ -15,7 +15,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 async fn start(records: Arc<RwLock<Records>>, upstream: Vec<SocketAddr>) -> SocketAddr {
-    let config = ServerConfig { listen: vec!["127.0.0.1:0".parse().unwrap()] };
+    let config = ServerConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], allow: vec![] };
     let server = Server::bind(&config, records, Forwarder::new(upstream)).await.unwrap();
     let address = server.addresses()[0];
     tokio::spawn(server.run());
