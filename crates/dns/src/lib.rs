@@ -18,7 +18,7 @@ pub mod server;
 pub use answer::{Answer, answer};
 pub use forward::Forwarder;
 pub use records::{EndpointAddress, Records, Service, ServicePort};
-pub use run::{DnsConfig, Publication, publish, run};
+pub use run::{DnsConfig, Publication, USER, publish, run};
 pub use server::{Server, ServerConfig};
 
 /// Why the server failed.

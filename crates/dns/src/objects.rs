@@ -43,6 +43,12 @@ pub fn service(tree: &Value) -> Service {
     Service { cluster_ips, external_name: None, ports: ports(tree, &["spec", "ports"]) }
 }
 
+/// Takes what is needed of a node: its addresses.
+pub fn node(tree: &Value) -> Vec<IpAddr> {
+    let addresses = list(tree, &["status", "addresses"]).iter();
+    addresses.filter_map(|address| address.str_at(&["address"])?.parse().ok()).collect()
+}
+
 /// Takes what is needed of an endpoint slice: its service and the addresses that want traffic.
 pub fn slice(tree: &Value) -> Option<(SmolStr, Vec<EndpointAddress>)> {
     let service = tree.str_at(&["metadata", "labels", SERVICE_NAME])?;

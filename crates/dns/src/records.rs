@@ -90,6 +90,8 @@ pub struct Records {
     zone: Name,
     /// The addresses of the name servers themselves.
     pub servers: Vec<IpAddr>,
+    /// The nodes' own addresses, which may ask too.
+    nodes: HashMap<SmolStr, Vec<IpAddr>>,
     namespaces: HashSet<SmolStr>,
     services: HashMap<Key, Service>,
     /// Endpoint slices by namespace and name of the slice.
@@ -112,6 +114,7 @@ impl Records {
         Ok(Self {
             zone,
             servers: Vec::new(),
+            nodes: HashMap::new(),
             namespaces: HashSet::new(),
             services: HashMap::new(),
             slices: HashMap::new(),
@@ -124,6 +127,20 @@ impl Records {
     /// The cluster's domain.
     pub fn zone(&self) -> &Name {
         &self.zone
+    }
+
+    /// Says which addresses a node has; none if it is gone.
+    pub fn set_node(&mut self, name: &str, ips: Vec<IpAddr>) {
+        if ips.is_empty() {
+            self.nodes.remove(name);
+        } else {
+            self.nodes.insert(name.into(), ips);
+        }
+    }
+
+    /// Whether an address is a node's.
+    pub fn is_node(&self, ip: IpAddr) -> bool {
+        self.nodes.values().any(|ips| ips.contains(&ip))
     }
 
     /// Says that a namespace exists or does not.

@@ -17,7 +17,7 @@ pub struct DnsConfig {
     pub domain: String,
     /// Where to listen, by UDP and TCP.
     pub listen: Vec<SocketAddr>,
-    /// Who is answered: the cluster's pods, services and nodes; everybody when empty.
+    /// Who is answered beside nodes: the cluster's pods and services; everybody when empty.
     pub allow: Vec<(IpAddr, u8)>,
     /// The addresses by which pods reach the servers (of the Service), told as those of `ns.dns.DOMAIN`.
     pub service_ips: Vec<IpAddr>,
@@ -55,6 +55,15 @@ pub async fn run(client: Client, config: DnsConfig) -> Result<()> {
         let mut records = target.write().unwrap_or_else(PoisonError::into_inner);
         records.set_namespace(&change.key.name, change.new.is_some());
     });
+    let nodes: Informer<Vec<IpAddr>> =
+        Informer::start(&client, gvr("", "v1", "nodes"), Scope::default(), |tree| Some(objects::node(tree)));
+    let target = records.clone();
+    nodes.on_change(move |change| {
+        if change.old != change.new {
+            let ips = change.new.map(|ips| Vec::clone(ips)).unwrap_or_default();
+            target.write().unwrap_or_else(PoisonError::into_inner).set_node(&change.key.name, ips);
+        }
+    });
     let target = records.clone();
     services.on_change(move |change| {
         let service = change.new.map(|service| Service::clone(service));
@@ -90,9 +99,17 @@ pub struct Publication {
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "kube-dns";
+const ROLE: &str = "system:skiff-dns";
 
-/// Makes the Service `kube-system/kube-dns` and this server's endpoint slices in it, or brings them up to date.
+/// The user as whom [`run`] listens; [`publish`] gives it what it needs.
+pub const USER: &str = "system:skiff-dns";
+
+/// Makes the Service `kube-system/kube-dns` and this server's endpoint slices in it, or brings them up to date, and
+/// lets [`USER`] read what it answers from. The client must be an administrator's.
 pub async fn publish(client: &Client, publication: &Publication) -> std::result::Result<(), Status> {
+    for (resource, tree) in rbac_trees() {
+        put(client, GroupVersionResource::new("rbac.authorization.k8s.io", "v1", resource), ROLE, tree).await?;
+    }
     let service = service_tree(publication);
     put(client, GroupVersionResource::new("", "v1", "services"), NAME, service).await?;
     for v6 in [false, true] {
@@ -122,6 +139,29 @@ fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
 
 fn metadata(name: &str, labels: Value) -> Value {
     map([("name", name.into()), ("namespace", NAMESPACE.into()), ("labels", labels)])
+}
+
+fn rbac_trees() -> [(&'static str, Value); 2] {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let list = |words: &[&str]| Value::List(words.iter().map(|word| Value::from(*word)).collect());
+    let rule = |group: &str, resources: &[&str]| {
+        map([("apiGroups", list(&[group])), ("resources", list(resources)), ("verbs", list(&["list", "watch"]))])
+    };
+    let rules = vec![rule("", &["services", "namespaces", "nodes"]), rule("discovery.k8s.io", &["endpointslices"])];
+    let head = |kind: &str| {
+        [
+            ("apiVersion", "rbac.authorization.k8s.io/v1".into()),
+            ("kind", kind.into()),
+            ("metadata", map([("name", ROLE.into())])),
+        ]
+    };
+    let [version, kind, metadata] = head("ClusterRole");
+    let role = map([version, kind, metadata, ("rules", rules.into())]);
+    let [version, kind, metadata] = head("ClusterRoleBinding");
+    let role_ref = map([("apiGroup", GROUP.into()), ("kind", "ClusterRole".into()), ("name", ROLE.into())]);
+    let subject = map([("apiGroup", GROUP.into()), ("kind", "User".into()), ("name", USER.into())]);
+    let binding = map([version, kind, metadata, ("roleRef", role_ref), ("subjects", vec![subject].into())]);
+    [("clusterroles", role), ("clusterrolebindings", binding)]
 }
 
 fn service_tree(publication: &Publication) -> Value {
@@ -175,10 +215,11 @@ async fn put(
     name: &str,
     tree: Value,
 ) -> std::result::Result<(), Status> {
+    let namespace: SmolStr = tree.str_at(&["metadata", "namespace"]).unwrap_or_default().into();
     let request = |verb, name: &str, body| Request {
         verb,
         resource: resource.clone(),
-        namespace: NAMESPACE.into(),
+        namespace: namespace.clone(),
         name: name.into(),
         subresource: SmolStr::default(),
         query: Query::default(),

@@ -91,6 +91,41 @@ async fn names_follow_the_cluster() {
 }
 
 #[tokio::test]
+async fn only_the_cluster_is_answered() {
+    // Loopback always is, so another address of this host stands for a stranger.
+    let Ok(probe) = std::net::UdpSocket::bind("0.0.0.0:0") else { return };
+    probe.connect("192.0.2.254:9").expect("a host with a network");
+    let own = probe.local_addr().unwrap().ip();
+    let cluster = FakeBackend::new();
+    let mut free = std::net::UdpSocket::bind((own, 0)).unwrap().local_addr().unwrap();
+    free.set_ip(own);
+    let config = DnsConfig {
+        domain: "cluster.local".to_owned(),
+        listen: vec![free],
+        allow: vec![("10.42.0.0".parse().unwrap(), 16)],
+        service_ips: vec![],
+        resolv_conf: "/nonexistent".into(),
+    };
+    let task = tokio::spawn(dns::run(cluster.client(), config));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let asked = async || {
+        let socket = UdpSocket::bind((own, 0)).await.unwrap();
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_ascii("cluster.local.").unwrap(), RecordType::A));
+        socket.send_to(&message.to_vec().unwrap(), free).await.unwrap();
+        tokio::time::timeout(Duration::from_millis(300), socket.recv(&mut [0; 512])).await.is_ok()
+    };
+    assert!(!asked().await, "a stranger");
+    let node = format!(
+        r#"{{"metadata":{{"name":"n"}},"status":{{"addresses":[{{"type":"InternalIP","address":"{own}"}}]}}}}"#
+    );
+    cluster.put(&gvr("", "nodes"), &node);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(asked().await, "a node");
+    task.abort();
+}
+
+#[tokio::test]
 async fn the_server_is_published_and_republished() {
     let cluster = FakeBackend::new();
     let mut publication = Publication {

@@ -345,7 +345,9 @@ impl FamilyPlan<'_> {
         let v6 = self.v6;
         let data = [self.address(), DataType::Port];
         let choices: Vec<Key> = endpoints.iter().map(|(ip, port)| Key::new().ip(*ip).port(*port)).collect();
-        let pick = Rule::new().choose(&data, &choices);
+        // Always true here, but tools that print rules want to see why there is a port.
+        let matched = || Rule::new().is(Field::Protocol, &[service.protocol.number()]);
+        let pick = matched().choose(&data, &choices);
         let Some(timeout) = service.affinity else { return vec![pick.dnat(v6)] };
         // The set's name tells its timeout: a set cannot change in place.
         let name = format!("{}-{which}-{}", names.affinity, timeout.as_secs());
@@ -359,7 +361,7 @@ impl FamilyPlan<'_> {
         let current = SetRef::Inline(Set::new("", &data).inline(), choices.iter().cloned().map(Element::key).collect());
         vec![
             // A client that came before goes where it went, if that is still an endpoint.
-            Rule::new()
+            matched()
                 .look_up(&source, &name)
                 .then(Expr::Lookup { set: current, from: RESULT, not: false })
                 .remember(DynsetOp::Update, &source, &name, true, Some(timeout))

@@ -21,6 +21,7 @@ use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
 use crate::clock::Host;
+use crate::network;
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub struct Config {
     pub cluster_cidrs: Vec<String>,
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
+    /// Whether this server is a node too.
+    pub node: bool,
+    pub node_name: String,
 }
 
 /// Runs a server until it is told to end.
@@ -126,6 +130,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     authorizer.start(&itself).await;
     plugins.start(&itself).await;
     let definitions = Definitions::start(engine.clone(), &itself, conversions, server.clock.clone()).await?;
+
+    // The tasks end with this set; what they set up for running pods stays.
+    let mut tasks = tokio::task::JoinSet::new();
+    if config.node {
+        let pods = Arc::new(cni::Network::new(cni::NetworkConfig::new(config.data_dir.join("network"))));
+        let client_of = |user: &str| Client::new(Arc::new(Local::new(server.clone(), user, &[])), user);
+        let network = network::Config {
+            node_name: config.node_name.clone(),
+            node_ips: vec![advertised],
+            cluster_ranges: network::Config::ranges(&config.cluster_cidrs)?,
+            service_ranges: network::Config::ranges(&config.service_cidrs)?,
+            cluster_domain: config.cluster_domain.clone(),
+            data_dir: config.data_dir.clone(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        };
+        network::start_node(&mut tasks, client_of("system:kube-proxy"), pods, &network);
+        network::start_dns(&mut tasks, itself.clone(), client_of(dns::USER), &network)?;
+    }
 
     write_kubeconfig(&config, &hierarchy)?;
     server.set_ready();

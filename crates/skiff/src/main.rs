@@ -4,6 +4,7 @@ mod clock;
 mod cluster;
 mod commands;
 mod config;
+mod network;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ struct Skiff {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::cni::by_name() {
+        return code;
+    }
     let arguments = match config::with_file(std::env::args_os().collect(), Skiff::command()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error),

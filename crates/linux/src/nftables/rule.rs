@@ -213,7 +213,7 @@ impl Rule {
         let set = SetRef::Inline(map, elements.collect());
         // A map by a number below one would do too, but a constant spares the lot.
         if let [only] = choices {
-            return self.load_bytes(&only.encode());
+            return self.load_parts(only);
         }
         self.then(Expr::NumberGenerator { modulus: choices.len() as u32, random: true, to: 0 }).then(Expr::Map {
             set,
@@ -222,10 +222,11 @@ impl Rule {
         })
     }
 
-    fn load_bytes(mut self, bytes: &[u8]) -> Self {
-        // A constant has at most sixteen bytes; the last slot of an IPv6 address and port needs a second one.
-        for (index, chunk) in (0..).zip(bytes.chunks(16)) {
-            self = self.then(Expr::Immediate { value: chunk.to_vec(), to: RESULT + index * 4 });
+    fn load_parts(mut self, key: &super::Key) -> Self {
+        let mut to = RESULT;
+        for part in key.parts() {
+            self = self.then(Expr::Immediate { value: part.clone(), to });
+            to += crate::netlink::wire::align(part.len()) as u32 / 4;
         }
         self
     }

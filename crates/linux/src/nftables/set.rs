@@ -213,6 +213,11 @@ impl Key {
         self.bytes(&bytes)
     }
 
+    /// Its parts, without what fills them up.
+    pub fn parts(&self) -> &[Vec<u8>] {
+        &self.parts
+    }
+
     /// The bytes as the kernel wants them.
     pub fn encode(&self) -> Vec<u8> {
         match self.parts.as_slice() {

@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in the table.
 
+pub mod cni;
 mod image;
 mod runtime;
 mod server;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 pub enum Command {
     Server(server::Server),
     Runtime(runtime::Runtime),
+    Cni(cni::Cni),
     /// The node's images.
     #[command(subcommand)]
     Image(image::Image),
@@ -20,6 +22,7 @@ impl Command {
         match self {
             Command::Server(command) => command.run(),
             Command::Runtime(command) => command.run(),
+            Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),
         }
     }

@@ -53,6 +53,9 @@ pub struct Server {
     /// Write the administrator's kubeconfig here (default: /etc/skiff/kubeconfig, or below another data folder).
     #[arg(long, env = "SKIFF_WRITE_KUBECONFIG", value_name = "FILE")]
     pub write_kubeconfig: Option<PathBuf>,
+    /// Call this server's node so (default: the host's name).
+    #[arg(long, env = "SKIFF_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
     /// Leave parts out: node.
     #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -96,6 +99,15 @@ impl Server {
             cluster_cidrs: self.cluster_cidr,
             service_cidrs: self.service_cidr,
             cluster_domain: self.cluster_domain,
+            node: !self.disable.iter().any(|part| part == "node"),
+            node_name: self.node_name.unwrap_or_else(host_name),
         }
     }
+}
+
+/// The host's name in the form that node names have.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim().to_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
