@@ -11,6 +11,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
 mod pod;
+mod pod_security;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -55,6 +56,7 @@ const PLUGINS: &[&Plugin] = &[
     &service_account::PLUGIN,
     &node_restriction::PLUGIN,
     &node_taint::PLUGIN,
+    &pod_security::PLUGIN,
     &priority::PLUGIN,
     &default_tolerations::PLUGIN,
     &default_class::STORAGE,
