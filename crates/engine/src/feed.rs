@@ -20,6 +20,8 @@ struct Shared {
     caches: RwLock<HashMap<SmolStr, Arc<Cache>>>,
     published: watch::Sender<i64>,
     sealer: Arc<dyn Sealer>,
+    /// Storage prefixes of more than one part.
+    prefixes: Vec<SmolStr>,
 }
 
 /// Owns the task that follows the store.
@@ -36,16 +38,25 @@ impl Drop for Feed {
 
 impl Feed {
     /// Reads what exists and follows from there.
-    pub async fn start(store: Arc<dyn Store>, sealer: Arc<dyn Sealer>) -> Result<Feed, Status> {
+    pub async fn start(
+        store: Arc<dyn Store>,
+        sealer: Arc<dyn Sealer>,
+        mut prefixes: Vec<SmolStr>,
+    ) -> Result<Feed, Status> {
+        prefixes.retain(|p| p.contains('/'));
         let range = store
             .range(RangeRequest::between(ROOT.into(), store::prefix_end(ROOT.as_bytes())))
             .await
             .map_err(crate::store_error)?;
         let revision = range.revision;
-        let shared =
-            Arc::new(Shared { caches: RwLock::new(HashMap::new()), published: watch::channel(revision).0, sealer });
+        let shared = Arc::new(Shared {
+            caches: RwLock::new(HashMap::new()),
+            published: watch::channel(revision).0,
+            sealer,
+            prefixes,
+        });
         for kv in range.kvs {
-            let Some((prefix, below)) = split(&kv.key) else { continue };
+            let Some((prefix, below)) = split(&kv.key, &shared.prefixes) else { continue };
             let body = Body::open(&kv.key, &kv.value, &*shared.sealer)?;
             shared.cache(prefix, revision).load(Entry::new(below.into(), kv.mod_revision, body)?);
         }
@@ -82,13 +93,16 @@ impl Shared {
     }
 }
 
-/// Takes a store key apart: the prefix is what the longest known shape says, one or two parts (`services/specs`,
-/// `apps.example.com/widgets`).
-fn split(key: &[u8]) -> Option<(&str, &str)> {
+/// Takes a store key apart. `prefixes` are the known ones of two parts; besides them a first part with a dot is a
+/// group and the second its resource (custom resources), and any other first part is the prefix.
+fn split<'a>(key: &'a [u8], prefixes: &[SmolStr]) -> Option<(&'a str, &'a str)> {
     let below = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+    let known = prefixes.iter().find(|p| below.strip_prefix(p.as_str()).is_some_and(|rest| rest.starts_with('/')));
+    if let Some(prefix) = known {
+        return Some((&below[..prefix.len()], &below[prefix.len() + 1..]));
+    }
     let first = below.find('/')?;
-    // A first part with a dot is a group, and `services` is split in two by history: both have two parts.
-    if below[..first].contains('.') || &below[..first] == "services" {
+    if below[..first].contains('.') {
         let second = first + 1 + below[first + 1..].find('/')?;
         return Some((&below[..second], &below[second + 1..]));
     }
@@ -106,7 +120,7 @@ async fn follow(shared: Arc<Shared>, mut watch: store::Watch) {
             }
         };
         for event in &batch.events {
-            let Some((prefix, below)) = split(&event.kv.key) else { continue };
+            let Some((prefix, below)) = split(&event.kv.key, &shared.prefixes) else { continue };
             let cache = shared.cache(prefix, batch.revision - 1);
             let new = if event.is_delete() {
                 None
@@ -133,6 +147,7 @@ mod tests {
 
     #[test]
     fn keys_come_apart_by_prefix() {
+        let prefixes = ["services/specs".into(), "services/endpoints".into()];
         let cases = [
             ("/registry/pods/default/web", Some(("pods", "default/web"))),
             ("/registry/namespaces/default", Some(("namespaces", "default"))),
@@ -143,7 +158,7 @@ mod tests {
             ("/other/x/y", None),
         ];
         for (key, wanted) in cases {
-            assert_eq!(split(key.as_bytes()), wanted, "{key}");
+            assert_eq!(split(key.as_bytes(), &prefixes), wanted, "{key}");
         }
     }
 }

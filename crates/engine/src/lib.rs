@@ -51,6 +51,8 @@ pub struct Config {
     pub converter: Arc<dyn Converter>,
     pub sealer: Arc<dyn Sealer>,
     pub clock: Arc<dyn Clock>,
+    /// What is served from the start; more comes and goes through [`Engine::catalog`].
+    pub resources: Vec<Resource>,
 }
 
 /// The engine: one for all kinds.
@@ -67,14 +69,18 @@ pub struct Engine {
 impl Engine {
     /// Starts the engine over a store: begins to follow the store's changes on a task of its own.
     pub async fn start(config: Config) -> Result<Arc<Engine>, Status> {
-        let feed = feed::Feed::start(config.store.clone(), config.sealer.clone()).await?;
+        // A stored key is taken apart by the prefixes that are known.
+        let prefixes = config.resources.iter().map(|r| r.prefix.clone()).filter(|p| !p.is_empty()).collect();
+        let catalog = Catalog::default();
+        catalog.insert_all(config.resources).map_err(Status::internal)?;
+        let feed = feed::Feed::start(config.store.clone(), config.sealer.clone(), prefixes).await?;
         Ok(Arc::new(Engine {
             store: config.store,
             admission: config.admission,
             converter: config.converter,
             sealer: config.sealer,
             clock: config.clock,
-            catalog: Catalog::default(),
+            catalog,
             feed,
         }))
     }

@@ -64,12 +64,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         converter: conversions.clone(),
         sealer: Arc::new(Seal::new(sealing_keys(&config)?)),
         clock: clock.clone(),
+        resources: Resource::group(api::kinds()).map_err(|e| anyhow!(e))?,
     })
     .await?;
     plugins.attach(&engine);
     conversions.attach(&engine);
     plugins.caller().set(transport::Dialer::direct(transport::Resolver::system()));
-    engine.catalog().insert_all(Resource::group(api::kinds()).map_err(|e| anyhow!(e))?).map_err(|e| anyhow!(e))?;
 
     let service_ip = first_address(&config.service_cidrs)?;
     let advertised = advertised(&config);

@@ -51,12 +51,12 @@ impl Cluster {
             converter: conversions.clone(),
             sealer: Arc::new(apiserver::seal::Seal::new(keys)),
             clock: clock.clone(),
+            resources: Resource::group(api::kinds()).unwrap(),
         })
         .await
         .unwrap();
         plugins.attach(&engine);
         conversions.attach(&engine);
-        engine.catalog().insert_all(Resource::group(api::kinds()).unwrap()).unwrap();
         let issuer = "https://kubernetes.default.svc.cluster.local".to_string();
         let tokens = Arc::new(Tokens::new(
             hierarchy.token_signer(&issuer).unwrap(),
