@@ -11,7 +11,6 @@ pub mod connect;
 pub mod convert;
 pub mod crd;
 
-pub mod crd;
 mod discovery;
 mod eviction;
 mod health;
