@@ -10,9 +10,9 @@ use crate::error::blocking;
 use crate::image::layers::{remove_tree, unmount};
 use crate::pods::Pod;
 use crate::record::{self, ContainerRecord, Phase, PodRecord, now};
-use crate::shim::ShimClient;
 use crate::shim::client::Events;
 use crate::shim::protocol::{Event, ExitStatus, PodState};
+use crate::shim::{self, ShimClient};
 use crate::{Error, Result, Runtime};
 
 /// The exit code of a container whose end nobody saw.
@@ -117,11 +117,11 @@ impl Runtime {
         if !pod.record().ready {
             // It was being made, or taken down.
             self.settle(pod, &state)?;
-            self.follow(pod.clone(), events);
+            self.follow(pod, events);
             return self.tear_down(pod).await;
         }
         self.settle(pod, &state)?;
-        self.follow(pod.clone(), events);
+        self.follow(pod, events);
         let shim = pod.shim()?;
         for known in state.containers.iter().filter(|known| known.started_at.is_none() && known.exit.is_none()) {
             // The daemon ended between making it and starting it: whoever starts it begins anew.
@@ -155,24 +155,27 @@ impl Runtime {
         Ok(())
     }
 
-    /// A pod's shim is gone, and with it everything that ran.
+    /// A pod's shim is gone: what still runs of it is killed, and ends that nobody heard of are learned.
     async fn lose(&self, pod: &Arc<Pod>) -> Result<()> {
+        let folder = self.pod_folder(&pod.id).join("shim");
+        let left = blocking(move || shim::bury(&folder)).await?;
         for container in self.containers_of(&pod.id) {
             if container.record().phase == Phase::Running {
-                self.ended(pod, &container.id, &lost());
+                let exit = left.iter().find(|state| state.container == container.id).and_then(|state| state.exit);
+                self.ended(pod, &container.id, &exit.unwrap_or_else(lost));
             }
         }
         self.tear_down(pod).await
     }
 
     /// Listens to a pod's shim until it goes.
-    pub(crate) fn follow(&self, pod: Arc<Pod>, mut events: Events) {
-        let runtime = self.clone();
+    pub(crate) fn follow(&self, pod: &Arc<Pod>, mut events: Events) {
+        let (runtime, pod) = (self.downgrade(), Arc::downgrade(pod));
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 match event {
                     Event::Exited { container, exit } => {
-                        let (runtime, pod) = (runtime.clone(), pod.clone());
+                        let (Some(runtime), Some(pod)) = (runtime.upgrade(), pod.upgrade()) else { return };
                         // Writes the record: off the asynchronous threads, but in order.
                         let told = blocking(move || {
                             runtime.ended(&pod, &container, &exit);
@@ -187,6 +190,7 @@ impl Runtime {
                     Event::Started { .. } | Event::ExecExited { .. } => {}
                 }
             }
+            let (Some(runtime), Some(pod)) = (runtime.upgrade(), pod.upgrade()) else { return };
             // A pod that is being taken down has let its shim go before.
             if pod.has_shim() {
                 tracing::error!(pod = %pod.id, "a pod's shim is gone");
@@ -197,18 +201,8 @@ impl Runtime {
         });
     }
 
-    /// The shim died while its pod was in use: its containers die with their namespaces' owner.
+    /// The shim died while its pod was in use.
     async fn lose_shim(&self, pod: &Arc<Pod>) -> Result<()> {
-        for container in self.containers_of(&pod.id) {
-            let record = container.record();
-            if record.phase == Phase::Running {
-                blocking(move || {
-                    crate::cgroup::kill(&record.cgroup);
-                    Ok(())
-                })
-                .await?;
-            }
-        }
         let _one = pod.changing.lock().await;
         let was_ready = pod.record().ready;
         pod.set_shim(None);

@@ -113,28 +113,3 @@ fn version_1(root: &Path, relative: &str) -> Used {
         processes: processes.unwrap_or(0),
     }
 }
-
-/// Kills every process in a group and in the groups inside it.
-pub fn kill(group: &str) {
-    for folder in folders(group) {
-        kill_below(&folder);
-    }
-}
-
-fn kill_below(folder: &Path) {
-    use nix::sys::signal::{Signal, kill};
-    use nix::unistd::Pid;
-    // The unified hierarchy does it at once.
-    if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            kill_below(&entry.path());
-        }
-    }
-    let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}

@@ -193,7 +193,7 @@ impl Runtime {
         let launch = pod.launch(&folder, self.socket(&pod.id), cgroup);
         let (shim, _, events) = ShimClient::launch(&self.config().program, &launch).await?;
         pod.set_shim(Some(shim.clone()));
-        self.follow(pod.clone(), events);
+        self.follow(pod, events);
         if !uses_host_network(&pod.config) {
             let network = self.config().network.clone().ok_or_else(|| {
                 Error::Unavailable(

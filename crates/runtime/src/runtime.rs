@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cri::v1;
@@ -60,6 +60,16 @@ pub struct Runtime {
     inner: Arc<Inner>,
 }
 
+/// A runtime as its own tasks hold it: they must not keep it open.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakRuntime(Weak<Inner>);
+
+impl WeakRuntime {
+    pub fn upgrade(&self) -> Option<Runtime> {
+        self.0.upgrade().map(|inner| Runtime { inner })
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     config: Config,
@@ -99,6 +109,10 @@ impl Runtime {
         let images = runtime.images().clone();
         blocking(move || images.collect()).await?;
         Ok(runtime)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime(Arc::downgrade(&self.inner))
     }
 
     /// Its settings.

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 
 use crate::record::new_id;
+use crate::runtime::WeakRuntime;
 use crate::{Error, Result, Runtime};
 
 const TICKET_LIFE: Duration = Duration::from_secs(60);
@@ -92,7 +93,7 @@ impl Runtime {
     }
 
     async fn address_for(&self, verb: &str, wanted: Wanted) -> Result<String> {
-        let address = self.streaming().address.get_or_try_init(|| listen(self.clone())).await?;
+        let address = self.streaming().address.get_or_try_init(|| listen(self.downgrade())).await?;
         Ok(format!("http://{address}/{verb}/{}", self.streaming().issue(wanted)?))
     }
 }
@@ -108,7 +109,7 @@ fn check_streams(tty: bool, stdin: bool, stdout: bool, stderr: bool) -> Result<(
 }
 
 /// Serves sessions on loopback: whoever comes needs a ticket.
-async fn listen(runtime: Runtime) -> Result<SocketAddr> {
+async fn listen(runtime: WeakRuntime) -> Result<SocketAddr> {
     let failed = || Error::io::<std::io::Error>("cannot listen on loopback");
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.map_err(failed())?;
     let address = listener.local_addr().map_err(failed())?;
@@ -135,9 +136,12 @@ async fn listen(runtime: Runtime) -> Result<SocketAddr> {
 }
 
 async fn redeem(
-    runtime: Runtime,
+    runtime: WeakRuntime,
     request: Request<Incoming>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+    let Some(runtime) = runtime.upgrade() else {
+        return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "the runtime has stopped"));
+    };
     let ticket = request.uri().path().rsplit('/').next().unwrap_or_default();
     Ok(match runtime.streaming().redeem(ticket) {
         Some(wanted) => respond(&runtime, wanted, request),
