@@ -4,6 +4,7 @@ pub mod cni;
 mod image;
 mod runtime;
 mod server;
+mod shim;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,8 @@ pub enum Command {
     /// The node's images.
     #[command(subcommand)]
     Image(image::Image),
+    #[command(hide = true)]
+    Shim(shim::Shim),
 }
 
 impl Command {
@@ -24,6 +27,7 @@ impl Command {
             Command::Runtime(command) => command.run(),
             Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),
+            Command::Shim(command) => command.run(),
         }
     }
 }
