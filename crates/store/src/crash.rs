@@ -151,8 +151,13 @@ fn check(folder: &Path, told: &Told) {
             if batch.events.is_empty() {
                 break;
             }
+            let last = batch.revision == newest;
             assert!(seen.last_key_value().is_none_or(|(last, _)| *last < batch.revision));
             seen.insert(batch.revision, batch.events.iter().map(|e| (e.kv.key.clone(), e.kv.value.clone())).collect());
+            // No mark follows an event at the newest revision: it tells as much.
+            if last {
+                break;
+            }
         }
         for (revision, (key, value)) in told.durable.range(compacted + 1..) {
             let events = seen.get(revision).unwrap_or_else(|| panic!("the event of revision {revision} is lost"));
@@ -183,7 +188,7 @@ fn kills_under_load_lose_nothing() {
     for n in 0..kills {
         run(&data, &mut told, Some(Duration::from_millis(120 + 37 * (n % 9))), None);
         check(&data, &told);
-        if told.durable.len() > 100_000 {
+        if told.durable.len() > 30_000 {
             told.durable = told.durable.split_off(&(told.revisions.last().unwrap() - 20_000));
         }
     }
