@@ -1,5 +1,6 @@
 //! Chores of the repository: import, bench, dist.
 
+mod etcd;
 mod import;
 mod protos;
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::etcd;
+
 /// Where definitions are found and drafts go.
 #[derive(Args)]
 pub struct Options {
@@ -56,12 +58,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Home::Folder(folder) => root.join(folder),
         };
         let draft = draft(&folder, protocol).with_context(|| protocol.definition.to_owned())?;
-        let path = root.join(protocol.draft);
-        if !options.check {
-            std::fs::write(&path, draft)?;
-        } else if std::fs::read_to_string(&path)? != draft {
-            bail!("{} differs from {}: run cargo xtask import-protos", protocol.draft, protocol.definition);
-        }
+        settle(root, protocol.draft, &draft, options)?;
+    }
+    settle(root, etcd::DRAFT, &etcd::draft(&options.modules).context("etcd")?, options)
+}
+
+/// Writes a draft, or compares it.
+fn settle(root: &Path, place: &str, draft: &str, options: &Options) -> anyhow::Result<()> {
+    let path = root.join(place);
+    if !options.check {
+        std::fs::write(&path, draft)?;
+    } else if std::fs::read_to_string(&path)? != draft {
+        bail!("{place} differs from its definition: run cargo xtask import-protos");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //!   writer ── one thread: collects transactions, evaluates (txn), logs and syncs (medium), publishes, answers
 //!   index ── every key's versions; hub ── watchers and the ring of recent events; lease ── who lives how long
 //!   medium ── nothing (memory) or RocksDB (disk); record ── how a version lies in the log
+//! grpc ── the store served as etcd v3 (feature `grpc`)
 //! ```
 //!
 //! Laws: no answer and no event leaves before the sync that covers it; readers see published state only; a revision
@@ -16,6 +17,8 @@ mod clock;
 mod contract;
 mod error;
 mod failpoint;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod hub;
 mod index;
 mod lease;
