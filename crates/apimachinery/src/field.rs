@@ -248,10 +248,9 @@ impl Errors {
         self.add(ErrorKind::NotFound, path, Some(value.into()), "");
     }
 
-    /// `Unsupported value: "x": supported values: "a", "b"`, the values sorted.
+    /// `Unsupported value: "x": supported values: "a", "b"`, the values in the given order.
     pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
-        let mut quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        quoted.sort();
+        let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         self.add(ErrorKind::NotSupported, path, Some(value.into()), detail);
     }
@@ -289,7 +288,7 @@ mod tests {
         let first = containers.index(0);
         let mut errors = Errors::new();
         errors.invalid(&first.child("name"), "A_b", "must be lower case");
-        errors.not_supported(&Path::new("type"), "x", &["b", "a"]);
+        errors.not_supported(&Path::new("type"), "x", &["a", "b"]);
         errors.required(&containers, "");
         let text: Vec<String> = errors.iter().map(|e| e.to_string()).collect();
         assert_eq!(

@@ -117,6 +117,29 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
     faults
 }
 
+/// A subdomain in which case does not matter.
+pub fn dns_subdomain_caseless(value: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if value.len() > 253 {
+        faults.push(too_many_bytes(253));
+    }
+    if !is_subdomain(&value.to_ascii_lowercase()) {
+        let message = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+        faults.push(pattern(message, SUBDOMAIN, &["Example.com"]));
+    }
+    faults
+}
+
+/// A subdomain, its length counted in bytes, as newer checks of upstream have it.
+pub fn long_name(value: &str) -> Vec<String> {
+    dns_subdomain(value).into_iter().map(|f| if f == too_long(253) { too_many_bytes(253) } else { f }).collect()
+}
+
+/// A label, its length counted in bytes, as newer checks of upstream have it.
+pub fn short_name(value: &str) -> Vec<String> {
+    dns_label(value).into_iter().map(|f| if f == too_long(63) { too_many_bytes(63) } else { f }).collect()
+}
+
 /// A subdomain whose labels may have underscores, as DNS search paths do.
 pub fn dns_search(value: &str) -> Vec<String> {
     let mut faults = Vec::new();

@@ -119,6 +119,10 @@ fn webhook_url(errors: &mut Errors, path: &Path<'_>, url: &str) {
     let Some(rest) = url.strip_prefix("https://") else {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
         errors.invalid(path, scheme, format!("'https' is the only allowed URL scheme{FORM}"));
+        let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
+        if authority.is_empty() {
+            errors.invalid(path, authority, format!("host must be specified{FORM}"));
+        }
         return;
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");

@@ -139,10 +139,23 @@ pub(crate) fn workload(
 ) {
     let (field, template_field) = (path.child("selector"), path.child("template"));
     match selector {
-        None => errors.required(&field, ""),
+        None => {
+            if kind != "DaemonSet" {
+                errors.required(&field, "");
+            }
+            unselected(errors, &template_field, template);
+        }
         Some(selector) => {
+            let before = errors.len();
             label_selector(errors, &field, selector);
-            if selects_nothing(selector) {
+            if errors.len() > before {
+                // Nothing can be said about the template of a workload whose selector is none.
+                match kind {
+                    "ReplicaSet" => errors.invalid(&field, selector.to_value(), "invalid label selector"),
+                    "StatefulSet" => errors.invalid(&field, selector.to_value(), ""),
+                    _ => {}
+                }
+            } else if selects_nothing(selector) {
                 let message = format!("empty selector is invalid for {selector_word}");
                 errors.invalid(&field, selector.to_value(), message);
             } else if !matches(selector, &template.metadata.labels) {

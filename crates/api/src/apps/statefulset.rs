@@ -2,6 +2,7 @@
 
 use crate::apps::replicaset::{counts_within, workload};
 use crate::checks::{amount, at_most_all, count_or_percent, name};
+use crate::core::persistentvolumeclaim::claim_spec;
 use crate::core::pod::defaults::pod_template_defaults;
 use crate::core::volumes::{PersistentVolumeClaimVolumeSource, Volume, VolumeSource};
 use apimachinery::kind::Generation;
@@ -227,6 +228,10 @@ impl Rules for StatefulSet {
         }
         if !spec.service_name.is_empty() {
             check(errors, &path.child("serviceName"), &spec.service_name, dns_label);
+        }
+        let claims = path.child("volumeClaimTemplates");
+        for (i, claim) in spec.volume_claim_templates.iter().enumerate() {
+            claim_spec(errors, &claims.index(i).child("spec"), &claim.spec);
         }
         let mut template = spec.template.clone();
         template.spec.subdomain.clear();

@@ -335,7 +335,7 @@ impl Rules for HorizontalPodAutoscaler {
         }
         let field = path.child("maxReplicas");
         if max == 0 {
-            errors.required(&field, "must be set and greater than 0");
+            errors.required(&field, "");
         } else if max < 0 {
             errors.invalid(&field, max, "must be greater than or equal to 1");
         }
@@ -347,6 +347,10 @@ impl Rules for HorizontalPodAutoscaler {
         let field = path.child("scaleTargetRef");
         require(errors, &field.child("kind"), &target.kind, path_segment);
         require(errors, &field.child("name"), &target.name, path_segment);
+        if !target.api_version.contains('/') && target.kind != "ReplicationController" {
+            let message = "apiVersion must specify API group";
+            errors.invalid(&field.child("apiVersion"), target.api_version.as_str(), message);
+        }
         let metrics = path.child("metrics");
         for (i, metric) in self.spec.metrics.iter().enumerate() {
             metric_spec(errors, &metrics.index(i), metric);
@@ -377,10 +381,11 @@ fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
     if !TYPES.contains(&metric.type_.as_str()) {
         errors.not_supported(&path.child("type"), metric.type_.as_str(), &TYPES);
     }
+    let alone = sources.iter().filter(|(_, _, set)| *set).count() == 1;
     for (type_, field, set) in sources {
         if type_ == metric.type_ && !set {
             errors.required(&path.child(field), "must populate information for the given metric source");
-        } else if type_ != metric.type_ && set {
+        } else if type_ != metric.type_ && set && !alone {
             errors.forbidden(&path.child(field), "must populate the given metric source only");
         }
     }
@@ -397,6 +402,10 @@ fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
         let field = path.child("target");
         if target.type_.is_empty() {
             errors.required(&field.child("type"), "must specify a metric target type");
+        }
+        if !matches!(target.type_.as_str(), "Utilization" | "Value" | "AverageValue") {
+            let message = "must be either Utilization, Value, or AverageValue";
+            errors.invalid(&field.child("type"), target.type_.as_str(), message);
         }
         match (target.average_utilization, &target.average_value) {
             (None, None) => {

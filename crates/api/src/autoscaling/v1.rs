@@ -95,7 +95,7 @@ impl Rules for HorizontalPodAutoscaler {
         }
         let field = path.child("maxReplicas");
         if max == 0 {
-            errors.required(&field, "must be set and greater than 0");
+            errors.required(&field, "");
         } else if max < 0 {
             errors.invalid(&field, max, "must be greater than or equal to 1");
         }
@@ -107,6 +107,10 @@ impl Rules for HorizontalPodAutoscaler {
         let field = path.child("scaleTargetRef");
         require(errors, &field.child("kind"), &target.kind, path_segment);
         require(errors, &field.child("name"), &target.name, path_segment);
+        if !target.api_version.contains('/') && target.kind != "ReplicationController" {
+            let message = "apiVersion must specify API group";
+            errors.invalid(&field.child("apiVersion"), target.api_version.as_str(), message);
+        }
     }
 }
 

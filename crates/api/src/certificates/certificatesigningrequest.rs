@@ -124,7 +124,11 @@ impl Rules for CertificateSigningRequest {
         let pem = std::str::from_utf8(&spec.request.0).unwrap_or("");
         if !pem.trim_start().starts_with("-----BEGIN CERTIFICATE REQUEST-----") {
             let message = "PEM block type must be CERTIFICATE REQUEST";
-            errors.invalid(&path.child("request"), apimachinery::Api::to_value(&spec.request), message);
+            let shown = match spec.request.0.len() {
+                0 => Value::Null,
+                _ => apimachinery::Api::to_value(&spec.request),
+            };
+            errors.invalid(&path.child("request"), shown, message);
         }
         let usages = path.child("usages");
         if spec.usages.is_empty() {

@@ -96,6 +96,9 @@ impl Rules for Endpoints {
                 for (j, address) in addresses.iter().enumerate() {
                     let path = path.index(j);
                     endpoint_ip(errors, &path.child("ip"), &address.ip);
+                    if parse_ip(&address.ip).is_none() {
+                        errors.invalid(&path.child("ip"), address.ip.as_str(), "must be a valid IP address");
+                    }
                     if !address.hostname.is_empty() {
                         check(errors, &path.child("hostname"), &address.hostname, dns_label);
                     }

@@ -67,6 +67,12 @@ impl Rules for LimitRange {
         }
     }
 
+    fn prepare_create(&mut self, _cx: &RulesCx<'_>) {
+        if self.metadata.name.is_empty() {
+            self.metadata.name.clone_from(&self.metadata.uid);
+        }
+    }
+
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         name(errors, &self.metadata, dns_subdomain);
         let spec = Path::new("spec");
@@ -74,6 +80,11 @@ impl Rules for LimitRange {
         for (i, item) in self.spec.limits.iter().enumerate() {
             let path = limits.index(i);
             check(errors, &path.child("type"), &item.type_, qualified_name);
+            let standard = matches!(item.type_.as_str(), "Pod" | "Container" | "PersistentVolumeClaim");
+            if !standard && !item.type_.contains('/') && qualified_name(&item.type_).is_empty() {
+                let message = "must be a standard limit type or fully qualified";
+                errors.invalid(&path.child("type"), item.type_.as_str(), message);
+            }
             if self.spec.limits[..i].iter().any(|other| other.type_ == item.type_) {
                 errors.duplicate(&path.child("type"), item.type_.as_str());
             }

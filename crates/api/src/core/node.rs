@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::checks::{cidr, name, one_of};
 use crate::core::pod::validate_volumes::capacity;
+use apimachinery::field::{ErrorKind, FieldError};
 use apimachinery::kind::{Action, Verbs};
 use apimachinery::meta::ObjectMeta;
 use apimachinery::validation::{check, dns_subdomain, label_value, qualified_name};
@@ -274,6 +275,14 @@ served!(Node, "", "v1", "nodes", false);
 
 impl Rules for Node {
     fn set_defaults(&mut self) {
+        // The older field names the first range.
+        let spec = &mut self.spec;
+        if !spec.pod_cidr.is_empty() && spec.pod_cidrs.first() != Some(&spec.pod_cidr) {
+            spec.pod_cidrs = vec![spec.pod_cidr.clone()];
+        }
+        if let Some(first) = spec.pod_cidrs.first() {
+            spec.pod_cidr.clone_from(first);
+        }
         if self.status.allocatable.is_empty() {
             self.status.allocatable = self.status.capacity.clone();
         }
@@ -338,7 +347,9 @@ pub(crate) fn taints(errors: &mut Errors, path: &Path<'_>, taints: &[Taint]) {
         }
         one_of(errors, &path.child("effect"), &taint.effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
         if taints[..i].iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
-            errors.duplicate(&path, apimachinery::Api::to_value(taint));
+            let detail = "taints must be unique by key and effect pair".to_string();
+            let value = Some(apimachinery::Api::to_value(taint));
+            errors.push(FieldError { kind: ErrorKind::Duplicate, field: path.to_string(), value, detail });
         }
     }
 }

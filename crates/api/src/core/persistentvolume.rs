@@ -377,7 +377,10 @@ impl Rules for PersistentVolume {
         access_mode_rules(errors, &path.child("accessModes"), &spec.access_modes, "");
         let capacity = path.child("capacity");
         match spec.capacity.get("storage") {
-            _ if spec.capacity.is_empty() => errors.required(&capacity, ""),
+            _ if spec.capacity.is_empty() => {
+                errors.required(&capacity, "");
+                errors.not_supported(&capacity, Value::Null, &["storage"]);
+            }
             None => errors.not_supported(&capacity, apimachinery::Api::to_value(&spec.capacity), &["storage"]),
             Some(size) if size.is_negative() || size.is_zero_amount() => {
                 errors.invalid(&capacity.key("storage"), size.to_string(), "must be greater than zero");

@@ -246,7 +246,7 @@ impl PersistentVolumeClaimSpec {
 
 /// Access modes of claims and volumes.
 pub(crate) fn access_mode_rules(errors: &mut Errors, path: &Path<'_>, modes: &[String], missing: &str) {
-    const MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+    const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
     if modes.is_empty() {
         errors.required(path, missing);
     }

@@ -8,7 +8,7 @@ use crate::checks::name;
 use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::validation::{dns_subdomain, nonnegative};
+use apimachinery::validation::{long_name, nonnegative};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{joined, labels, number};
@@ -112,7 +112,7 @@ impl Rules for ReplicationController {
     }
 
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
-        name(errors, &self.metadata, dns_subdomain);
+        name(errors, &self.metadata, long_name);
         let path = Path::new("spec");
         nonnegative(errors, &path.child("minReadySeconds"), i64::from(self.spec.min_ready_seconds));
         nonnegative(errors, &path.child("replicas"), i64::from(self.spec.replicas.unwrap_or(0)));

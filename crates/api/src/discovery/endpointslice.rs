@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checks::{immutable, name, one_of, parse_ip};
+use crate::checks::{immutable, maybe_one_of, name, one_of, parse_ip};
 use crate::core::endpoints::endpoint_ip;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
@@ -152,8 +152,10 @@ impl Rules for EndpointSlice {
             if !names.insert(name) {
                 errors.duplicate(&path.child("name"), name);
             }
-            let protocol = port.protocol.as_deref().unwrap_or("");
-            one_of(errors, &path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+            match &port.protocol {
+                None => errors.required(&path.child("protocol"), ""),
+                some => maybe_one_of(errors, &path.child("protocol"), some.as_ref(), &["SCTP", "TCP", "UDP"]),
+            }
             if let Some(protocol) = &port.app_protocol {
                 check(errors, &path.child("appProtocol"), protocol, qualified_name);
             }
@@ -168,7 +170,7 @@ impl Rules for EndpointSlice {
 fn endpoint_rules(errors: &mut Errors, path: &Path<'_>, endpoint: &Endpoint, address_type: &str) {
     let addresses = path.child("addresses");
     if endpoint.addresses.is_empty() {
-        errors.required(&addresses, "must contain at least 1 address");
+        errors.required(&addresses, "");
     } else if endpoint.addresses.len() > 100 {
         errors.too_many(&addresses, endpoint.addresses.len(), 100);
     }

@@ -1,9 +1,9 @@
 //! FlowSchema: sorts requests into flows and priority levels.
 
-use crate::checks::{name, one_of};
+use crate::checks::name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::validation::{check, dns_subdomain};
+use apimachinery::validation::{check, dns_label, dns_subdomain};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, number, str_of, text, text_or};
@@ -186,7 +186,11 @@ impl Rules for FlowSchema {
         }
         if let Some(method) = &spec.distinguisher_method {
             let field = path.child("distinguisherMethod");
-            one_of(errors, &field.child("type"), &method.type_, &["ByNamespace", "ByUser"]);
+            if !matches!(method.type_.as_str(), "ByNamespace" | "ByUser") {
+                let mut shown = apimachinery::Map::new();
+                shown.insert("Type", method.type_.as_str());
+                errors.not_supported(&field.child("type"), shown, &["ByNamespace", "ByUser"]);
+            }
         }
         let level = path.child("priorityLevelConfiguration");
         let level_name = &spec.priority_level_configuration.name;
@@ -216,9 +220,11 @@ fn subjects_and_rules(errors: &mut Errors, path: &Path<'_>, rule: &PolicyRulesWi
     let list = path.child("resourceRules");
     for (i, rule) in rule.resource_rules.iter().enumerate() {
         let path = list.index(i);
-        stars(errors, &path.child("verbs"), &rule.verbs, "verbs must contain at least one value");
-        stars(errors, &path.child("apiGroups"), &rule.api_groups, "resource rules must supply at least one api group");
-        stars(errors, &path.child("resources"), &rule.resources, "resource rules must supply at least one resource");
+        verbs(errors, &path.child("verbs"), &rule.verbs, &RESOURCE_VERBS);
+        let missing = "resource rules must supply at least one api group";
+        stars(errors, &path.child("apiGroups"), &rule.api_groups, missing, "api groups");
+        let missing = "resource rules must supply at least one resource";
+        stars(errors, &path.child("resources"), &rule.resources, missing, "resources");
         let namespaces = path.child("namespaces");
         if rule.namespaces.is_empty() {
             if !rule.cluster_scope {
@@ -226,15 +232,22 @@ fn subjects_and_rules(errors: &mut Errors, path: &Path<'_>, rule: &PolicyRulesWi
                 errors.required(&namespaces, message);
             }
         } else {
-            stars(errors, &namespaces, &rule.namespaces, "");
+            stars(errors, &namespaces, &rule.namespaces, "", "namespaces");
+            for (j, namespace) in rule.namespaces.iter().enumerate().filter(|(_, n)| *n != "*") {
+                for fault in dns_label(namespace) {
+                    let message = format!("each member of this list must be '*' or a DNS-1123 label; {fault}");
+                    errors.invalid(&namespaces.index(j), namespace.as_str(), message);
+                }
+            }
         }
     }
     let list = path.child("nonResourceRules");
     for (i, rule) in rule.non_resource_rules.iter().enumerate() {
         let path = list.index(i);
-        stars(errors, &path.child("verbs"), &rule.verbs, "verbs must contain at least one value");
+        verbs(errors, &path.child("verbs"), &rule.verbs, &PATH_VERBS);
         let urls = path.child("nonResourceURLs");
-        stars(errors, &urls, &rule.non_resource_urls, "nonResourceURLs must contain at least one value");
+        let missing = "nonResourceURLs must contain at least one value";
+        stars(errors, &urls, &rule.non_resource_urls, missing, "nonResourceURLs");
         for (j, url) in rule.non_resource_urls.iter().enumerate().filter(|(_, url)| *url != "*") {
             if !url.starts_with('/') {
                 errors.invalid(&urls.index(j), url.as_str(), "must start with slash");
@@ -243,13 +256,25 @@ fn subjects_and_rules(errors: &mut Errors, path: &Path<'_>, rule: &PolicyRulesWi
     }
 }
 
+const RESOURCE_VERBS: [&str; 9] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
+const PATH_VERBS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post", "put"];
+
+fn verbs(errors: &mut Errors, path: &Path<'_>, verbs: &[String], known: &[&str]) {
+    stars(errors, path, verbs, "verbs must contain at least one value", "verbs");
+    let star = verbs.iter().any(|verb| verb == "*");
+    if !star && verbs.iter().any(|verb| !known.contains(&verb.as_str())) {
+        errors.not_supported(path, Value::List(verbs.iter().map(|v| v.as_str().into()).collect()), known);
+    }
+}
+
 /// A list that is not empty and in which a star stands alone.
-fn stars(errors: &mut Errors, path: &Path<'_>, values: &[String], missing: &str) {
+fn stars(errors: &mut Errors, path: &Path<'_>, values: &[String], missing: &str, what: &str) {
     if values.is_empty() {
         errors.required(path, missing);
     } else if values.len() > 1 && values.iter().any(|v| v == "*") {
         let shown: Vec<Value> = values.iter().map(|v| v.as_str().into()).collect();
-        errors.invalid(path, shown, "if '*' is present, must not specify other values");
+        errors.invalid(path, shown, format!("if '*' is present, must not specify other {what}"));
     }
 }
 
@@ -268,6 +293,16 @@ fn subject(errors: &mut Errors, path: &Path<'_>, subject: &Subject) {
             errors.forbidden(&path.child(field), format!("{field} is forbidden when subject kind is not '{kind}'"));
         } else if kind == subject.kind && !set {
             errors.required(&path.child(field), format!("{field} is required when subject kind is '{kind}'"));
+        }
+    }
+    let names = [
+        ("user", subject.user.as_ref().map(|user| &user.name)),
+        ("group", subject.group.as_ref().map(|group| &group.name)),
+        ("serviceAccount", subject.service_account.as_ref().map(|account| &account.name)),
+    ];
+    for (field, name) in names {
+        if name.is_some_and(|name| name.is_empty()) {
+            errors.required(&path.child(field).child("name"), "");
         }
     }
 }

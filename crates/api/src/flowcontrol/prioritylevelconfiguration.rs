@@ -155,8 +155,8 @@ impl Rules for PriorityLevelConfiguration {
         one_of(errors, &type_, &spec.type_, &["Exempt", "Limited"]);
         let (limited, exempt) = (path.child("limited"), path.child("exempt"));
         match (spec.type_.as_str(), &spec.limited) {
-            ("Exempt", Some(_)) => errors.forbidden(&limited, "must be nil if the type is not Limited"),
-            ("Limited", None) => errors.required(&limited, "must not be empty when type is Limited"),
+            (other, Some(_)) if other != "Limited" => errors.forbidden(&limited, ""),
+            ("Limited", None) => errors.required(&limited, ""),
             ("Limited", Some(level)) => {
                 if let Some(shares) = level.nominal_concurrency_shares.filter(|shares| *shares < 0) {
                     let message = "must be a non-negative integer";
@@ -175,7 +175,7 @@ impl Rules for PriorityLevelConfiguration {
             _ => {}
         }
         if spec.type_ == "Limited" && spec.exempt.is_some() {
-            errors.forbidden(&exempt, "must be nil if the type is Limited");
+            errors.forbidden(&exempt, "");
         }
     }
 }
@@ -184,8 +184,8 @@ fn limit_response(errors: &mut Errors, path: &Path<'_>, response: &LimitResponse
     one_of(errors, &path.child("type"), &response.type_, &["Queue", "Reject"]);
     let field = path.child("queuing");
     match (response.type_.as_str(), &response.queuing) {
-        ("Reject", Some(_)) => errors.forbidden(&field, "must be nil if limited.limitResponse.type is not Limited"),
-        ("Queue", None) => errors.required(&field, "must not be empty if limited.limitResponse.type is Limited"),
+        (other, Some(_)) if other != "Queue" => errors.forbidden(&field, ""),
+        ("Queue", None) => errors.required(&field, ""),
         ("Queue", Some(queuing)) => {
             for (part, value) in [
                 ("queueLengthLimit", queuing.queue_length_limit),
@@ -202,6 +202,16 @@ fn limit_response(errors: &mut Errors, path: &Path<'_>, response: &LimitResponse
             if queuing.hand_size > queuing.queues {
                 let message = format!("should not be greater than queues ({})", queuing.queues);
                 errors.invalid(&field.child("handSize"), queuing.hand_size, message);
+            } else if queuing.hand_size > 0 {
+                // A hand of queues is dealt from one hash of 60 bits.
+                let decks = (0..queuing.hand_size).map(|dealt| f64::from(queuing.queues - dealt).log2());
+                if decks.take(61).sum::<f64>().ceil() > 60.0 {
+                    let message = format!(
+                        "required entropy bits of deckSize {} and handSize {} should not be greater than 60",
+                        queuing.queues, queuing.hand_size
+                    );
+                    errors.invalid(&field.child("handSize"), queuing.hand_size, message);
+                }
             }
         }
         _ => {}

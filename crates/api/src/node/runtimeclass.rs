@@ -6,7 +6,7 @@ use crate::checks::{immutable, name};
 use crate::core::pod::validate::tolerations;
 use crate::quantities::{container_resource_name, resource_value};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::validation::{dns_label, dns_subdomain, labels, require};
+use apimachinery::validation::{dns_subdomain, labels, require, short_name};
 use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx};
 
 use crate::cells::text;
@@ -57,7 +57,7 @@ served!(RuntimeClass, "node.k8s.io", "v1", "runtimeclasses", false);
 impl Rules for RuntimeClass {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         name(errors, &self.metadata, dns_subdomain);
-        require(errors, &Path::new("handler"), &self.handler, dns_label);
+        require(errors, &Path::new("handler"), &self.handler, short_name);
         if let Some(overhead) = &self.overhead {
             let path = Path::new("overhead");
             let fixed = path.child("podFixed");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::checks::{at_most_all, count_or_percent, label_selector, maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{Condition, LabelSelector, ObjectMeta};
-use apimachinery::validation::dns_subdomain;
+use apimachinery::validation::path_segment;
 use apimachinery::{Api, Errors, IntOrString, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{number, scalar_or};
@@ -72,7 +72,7 @@ served!(PodDisruptionBudget, "policy", "v1", "poddisruptionbudgets", true);
 
 impl Rules for PodDisruptionBudget {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
-        name(errors, &self.metadata, dns_subdomain);
+        name(errors, &self.metadata, path_segment);
         let path = Path::new("spec");
         let spec = &self.spec;
         if spec.min_available.is_some() && spec.max_unavailable.is_some() {

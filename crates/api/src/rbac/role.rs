@@ -54,7 +54,7 @@ impl Rules for Role {
 /// Checks one rule of a role.
 pub(crate) fn policy_rule(errors: &mut Errors, path: &Path<'_>, rule: &PolicyRule, namespaced: bool) {
     if rule.verbs.is_empty() {
-        errors.required(&path.child("verbs"), "verbs must contain at least one value");
+        errors.required(&path.child("verbs"), "");
     }
     if !rule.non_resource_urls.is_empty() {
         let field = path.child("nonResourceURLs");
@@ -85,7 +85,7 @@ mod tests {
             &super::kind(),
             &[("rules", r#"[{"resources":["pods"]}]"#)],
             &[
-                "rules[0].verbs: Required value: verbs must contain at least one value",
+                "rules[0].verbs: Required value",
                 "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
             ],
         );

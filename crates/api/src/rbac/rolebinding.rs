@@ -140,7 +140,7 @@ mod tests {
             &kind,
             &[("subjects.0.kind", "\"Robot\"")],
             &[
-                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"Group\", \"ServiceAccount\", \"User\"",
+                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
             ],
         );
     }

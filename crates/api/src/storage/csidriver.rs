@@ -1,7 +1,6 @@
 //! CSIDriver: describes a storage driver.
 
 use crate::checks::{immutable, maybe_one_of, name, one_of};
-use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::validation::dns_subdomain;
@@ -90,7 +89,6 @@ impl Rules for CSIDriver {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         name(errors, &self.metadata, dns_subdomain);
         let path = Path::new("spec");
-        driver_name(errors, &Path::new("metadata").child("name"), &self.metadata.name);
         for (field, value) in [
             ("attachRequired", self.spec.attach_required),
             ("podInfoOnMount", self.spec.pod_info_on_mount),

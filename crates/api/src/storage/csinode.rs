@@ -111,13 +111,15 @@ impl Rules for CSINode {
             if driver.node_id.is_empty() {
                 errors.required(&path.child("nodeID"), "");
             } else if driver.node_id.len() > 256 {
-                errors.too_long(&path.child("nodeID"), 256);
+                errors.invalid(&path.child("nodeID"), driver.node_id.as_str(), "must be 256 characters or less");
             }
-            let keys = path.child("topologyKeys");
             for (j, key) in driver.topology_keys.iter().enumerate() {
-                check(errors, &keys.index(j), key, qualified_name);
+                if key.is_empty() {
+                    errors.required(&path, "");
+                }
+                check(errors, &path, key, qualified_name);
                 if driver.topology_keys[..j].contains(key) {
-                    errors.duplicate(&keys.index(j), key.as_str());
+                    errors.duplicate(&path, key.as_str());
                 }
             }
         }

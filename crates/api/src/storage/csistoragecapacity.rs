@@ -2,7 +2,7 @@
 
 use crate::checks::{immutable, label_selector, name};
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::validation::{check, dns_subdomain};
 use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx};
 
 use crate::cells::{scalar_or, text};
@@ -43,7 +43,7 @@ impl Rules for CSIStorageCapacity {
         if let Some(topology) = &self.node_topology {
             label_selector(errors, &Path::new("nodeTopology"), topology);
         }
-        require(errors, &Path::new("storageClassName"), &self.storage_class_name, dns_subdomain);
+        check(errors, &Path::new("storageClassName"), &self.storage_class_name, dns_subdomain);
         if let Some(capacity) = &self.capacity {
             crate::quantities::nonnegative(errors, &Path::new("capacity"), capacity);
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::checks::{immutable, name};
-use crate::core::pod::validate_volumes::driver_name;
+use apimachinery::field::{ErrorKind, FieldError};
 use apimachinery::meta::ObjectMeta;
-use apimachinery::validation::{dns_subdomain, require};
+use apimachinery::validation::{check, dns_subdomain, dns_subdomain_caseless};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
 
 use crate::cells::{flag, text};
@@ -91,8 +91,8 @@ impl Rules for VolumeAttachment {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         name(errors, &self.metadata, dns_subdomain);
         let path = Path::new("spec");
-        driver_name(errors, &path.child("attacher"), &self.spec.attacher);
-        require(errors, &path.child("nodeName"), &self.spec.node_name, dns_subdomain);
+        attacher(errors, &path.child("attacher"), &self.spec.attacher);
+        check(errors, &path.child("nodeName"), &self.spec.node_name, dns_subdomain);
         let source = path.child("source");
         match (&self.spec.source.persistent_volume_name, &self.spec.source.inline_volume_spec) {
             (None, None) => {
@@ -102,7 +102,11 @@ impl Rules for VolumeAttachment {
                 errors.forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
             }
             (Some(name), None) => {
-                require(errors, &source.child("persistentVolumeName"), name, dns_subdomain);
+                let field = source.child("persistentVolumeName");
+                if name.is_empty() {
+                    errors.required(&field, "must specify non empty persistentVolumeName");
+                }
+                check(errors, &field, name, dns_subdomain);
             }
             (None, Some(_)) => {}
         }
@@ -110,5 +114,20 @@ impl Rules for VolumeAttachment {
 
     fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         immutable(errors, &Path::new("spec"), &self.spec, &old.spec);
+    }
+}
+
+/// The name of a driver, in which case does not matter.
+fn attacher(errors: &mut Errors, path: &Path<'_>, name: &str) {
+    if name.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    if name.len() > 63 {
+        let detail = "may not be more than 63 characters".to_string();
+        errors.push(FieldError { kind: ErrorKind::TooLong, field: path.to_string(), value: None, detail });
+    }
+    for fault in dns_subdomain_caseless(name) {
+        errors.invalid(path, name, fault);
     }
 }

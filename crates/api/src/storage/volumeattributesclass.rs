@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::checks::{immutable, name};
-use crate::core::pod::validate_volumes::driver_name;
 use apimachinery::meta::ObjectMeta;
-use apimachinery::validation::dns_subdomain;
+use apimachinery::validation::{dns_subdomain, qualified_name, require};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
 
 use crate::cells::text;
@@ -37,7 +36,7 @@ served!(VolumeAttributesClass, "storage.k8s.io", "v1", "volumeattributesclasses"
 impl Rules for VolumeAttributesClass {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         name(errors, &self.metadata, dns_subdomain);
-        driver_name(errors, &Path::new("driverName"), &self.driver_name);
+        require(errors, &Path::new("driverName"), &self.driver_name.to_lowercase(), qualified_name);
         let parameters = Path::new("parameters");
         if self.parameters.is_empty() {
             errors.required(&parameters, "must contain at least one key/value pair");

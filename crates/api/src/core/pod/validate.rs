@@ -22,9 +22,8 @@ pub(crate) struct Surroundings<'a> {
 
 /// Checks a pod template.
 pub(crate) fn pod_template(errors: &mut Errors, path: &Path<'_>, template: &PodTemplateSpec) {
-    let metadata = path.child("metadata");
-    validation::labels(errors, &metadata.child("labels"), &template.metadata.labels);
-    validation::annotations(errors, &metadata.child("annotations"), &template.metadata.annotations);
+    validation::labels(errors, &path.child("labels"), &template.metadata.labels);
+    validation::annotations(errors, &path.child("annotations"), &template.metadata.annotations);
     let spec = path.child("spec");
     pod_spec(errors, &spec, &template.spec, &Surroundings { metadata: None });
     if !template.spec.ephemeral_containers.is_empty() {

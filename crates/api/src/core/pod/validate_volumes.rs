@@ -203,6 +203,7 @@ fn content(errors: &mut Errors, path: &Path<'_>, source: &VolumeSource, which: &
 pub(crate) fn driver_name(errors: &mut Errors, path: &Path<'_>, name: &str) {
     if name.is_empty() {
         errors.required(path, "");
+        return;
     }
     if name.len() > 63 {
         errors.too_long(path, 63);
