@@ -206,7 +206,7 @@ fn capabilities(wanted: Option<&LinuxCapabilities>, held: &Sets) -> Sets {
 }
 
 fn resource(kind: PosixRlimitType) -> u32 {
-    let number = match kind {
+    match kind {
         PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
         PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
@@ -223,8 +223,7 @@ fn resource(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
         PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
         PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    };
-    number as u32
+    }
 }
 
 /// Sets a limit, as high as the host may.

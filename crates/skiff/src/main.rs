@@ -22,6 +22,10 @@ fn main() -> ExitCode {
     if let Some(code) = commands::cni::by_name() {
         return code;
     }
+    // Before anything is set up: a shim stays small and has one thread.
+    if std::env::args_os().nth(1).is_some_and(|command| command == "shim") {
+        return runtime::shim::run();
+    }
     let arguments = match config::with_file(std::env::args_os().collect(), Skiff::command()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error),

@@ -130,6 +130,9 @@ pub struct Filter {
     code: Vec<Instruction>,
 }
 
+/// The number of a call by its name.
+type Table = fn(&str) -> Option<u32>;
+
 /// What becomes of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Decision {
@@ -140,7 +143,7 @@ struct Decision {
 impl Filter {
     /// Assembles a profile.
     pub fn assemble(profile: &Profile) -> Result<Self> {
-        let mut architectures: Vec<(u32, fn(&str) -> Option<u32>)> = Vec::new();
+        let mut architectures: Vec<(u32, Table)> = Vec::new();
         if cfg!(target_arch = "x86_64") {
             architectures.push((X86_64, |name| x86(name).map(|call| call.0)?));
             if profile.compat {
@@ -192,7 +195,7 @@ fn arm(name: &str) -> Option<u32> {
     u32::try_from(arm64::CALLS[found].1).ok()
 }
 
-fn decisions(profile: &Profile, number: fn(&str) -> Option<u32>) -> Result<BTreeMap<u32, Decision>> {
+fn decisions(profile: &Profile, number: Table) -> Result<BTreeMap<u32, Decision>> {
     let mut decisions: BTreeMap<u32, Decision> = BTreeMap::new();
     for rule in &profile.rules {
         if rule.conditions.iter().any(|condition| condition.argument > 5) {
