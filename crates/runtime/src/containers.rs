@@ -353,13 +353,18 @@ impl Runtime {
         }
         let pod = self.pod(&container.record().pod)?;
         let shim = pod.shim()?;
+        // It may end by itself in between: then its end is on its way.
+        let sent = |sent: Result<()>| match sent {
+            Err(Error::State(_) | Error::NotFound { .. }) => Ok(()),
+            other => other,
+        };
         if !timeout.is_zero() {
-            shim.kill(&container.id, signal_number(&container.stop_signal())?, false).await?;
+            sent(shim.kill(&container.id, signal_number(&container.stop_signal())?, false).await)?;
             if tokio::time::timeout(timeout, container.ended()).await.is_ok() {
                 return Ok(());
             }
         }
-        shim.kill(&container.id, Signal::SIGKILL as i32, true).await?;
+        sent(shim.kill(&container.id, Signal::SIGKILL as i32, true).await)?;
         match tokio::time::timeout(KILL_TIMEOUT, container.ended()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::Timeout(format!("container {} does not go although it was killed", container.id))),

@@ -74,7 +74,8 @@ impl Pod {
     }
 
     async fn launch(&self) -> (ShimClient, Events) {
-        let (client, state, events) = ShimClient::launch(&std::env::current_exe().unwrap(), &self.launch).await.unwrap();
+        let (client, state, events) =
+            ShimClient::launch(&std::env::current_exe().unwrap(), &self.launch).await.unwrap();
         assert!(state.containers.is_empty());
         (client, events)
     }
@@ -100,7 +101,10 @@ impl Pod {
         for applet in ["sh", "cat", "sleep", "echo", "hostname", "stty", "dd", "ps", "nc", "readlink"] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        let group = format!("/skiff-shim-test-{}-{container}", self.folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'));
+        let group = format!(
+            "/skiff-shim-test-{}-{container}",
+            self.folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.')
+        );
         self.groups.push(group.clone());
         let mut spec = json!({
             "ociVersion": "1.2.0",
@@ -173,9 +177,13 @@ async fn output_is_logged_and_ends_are_told(mut pod: Pod) {
     client.kill("two", 9, true).await.unwrap();
     assert_eq!(exit(&mut events, "two").await.code, 137);
     assert!(pod.logged("two").starts_with("stdout F tick\n"));
-    let create = pod.bundle("three", "dd if=/dev/zero of=/dev/null bs=64M count=1; exec dd if=/dev/zero of=/dev/null bs=64M count=1", |spec| {
-        spec["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
-    });
+    let create = pod.bundle(
+        "three",
+        "dd if=/dev/zero of=/dev/null bs=64M count=1; exec dd if=/dev/zero of=/dev/null bs=64M count=1",
+        |spec| {
+            spec["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+        },
+    );
     start(&client, create).await;
     let exit = exit(&mut events, "three").await;
     assert!(exit.code == 137 && exit.oom_killed, "{exit:?}");
@@ -195,7 +203,9 @@ async fn failing_starts_say_why(mut pod: Pod) {
     assert_eq!(error, r#"unable to start container process: exec: "foo": executable file not found in $PATH"#);
     assert!(client.state().await.unwrap().containers.is_empty());
     let create = pod.bundle("two", "", |spec| spec["process"]["args"] = json!(["/bin/script"]));
-    fs::copy("/bin/busybox", create.bundle.join("rootfs/bin/script")).or_else(|_| fs::copy("/usr/bin/busybox", create.bundle.join("rootfs/bin/script"))).unwrap();
+    fs::copy("/bin/busybox", create.bundle.join("rootfs/bin/script"))
+        .or_else(|_| fs::copy("/usr/bin/busybox", create.bundle.join("rootfs/bin/script")))
+        .unwrap();
     fs::write(create.bundle.join("rootfs/bin/script"), "#!/no/such\n").unwrap();
     client.create(create).await.unwrap();
     let error = client.start("two").await.unwrap_err().to_string();
@@ -230,7 +240,8 @@ async fn exec_has_streams_and_codes(mut pod: Pod) {
     let many = (0..20).map(|n| {
         let client = client.clone();
         async move {
-            let exec = client.exec("one", &format!("n{n}"), process(&["sh", "-c", &format!("exit {n}")], false), false).await;
+            let exec =
+                client.exec("one", &format!("n{n}"), process(&["sh", "-c", &format!("exit {n}")], false), false).await;
             assert_eq!(exec.unwrap().wait().await.unwrap().code, n);
         }
     });
@@ -269,7 +280,9 @@ async fn attached_streams_flow_both_ways(mut pod: Pod) {
     let mut create = pod.bundle("one", "cat; echo over >&2", |_| {});
     (create.stdin, create.stdin_once) = (true, true);
     client.create(create).await.unwrap();
-    let Streams::Pipes { stdin, stdout, stderr } = client.attach("one", true, true, true).await.unwrap() else { panic!() };
+    let Streams::Pipes { stdin, stdout, stderr } = client.attach("one", true, true, true).await.unwrap() else {
+        panic!()
+    };
     client.start("one").await.unwrap();
     let (mut stdin, mut stdout, mut stderr) = (stdin.unwrap(), stdout.unwrap(), stderr.unwrap());
     let text = "0123456789\n".repeat(50_000);
@@ -289,7 +302,8 @@ async fn attached_streams_flow_both_ways(mut pod: Pod) {
 
 async fn a_container_has_a_terminal(mut pod: Pod) {
     let (client, mut events) = pod.launch().await;
-    let mut create = pod.bundle("one", "read x; stty size; echo got $x", |spec| spec["process"]["terminal"] = json!(true));
+    let mut create =
+        pod.bundle("one", "read x; stty size; echo got $x", |spec| spec["process"]["terminal"] = json!(true));
     create.stdin = true;
     client.create(create).await.unwrap();
     let Streams::Pipes { stdin, stdout, .. } = client.attach("one", true, true, false).await.unwrap() else { panic!() };

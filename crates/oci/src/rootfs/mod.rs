@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use linux::cgroup::Cgroup;
 use linux::mount::{attach, attribute, change, open_tree};
 use linux::{Context, plain};
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::unistd::{chdir, pivot_root};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, fchdir, pivot_root};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use crate::namespaces::Plan as Namespaces;
@@ -108,7 +110,11 @@ impl Plan {
         }
         self.devices.make(&root)?;
         chdir(&self.root).context(|| "cannot enter the root")?;
+        let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let old = open("/", flags, Mode::empty()).context(|| "cannot open the old root")?;
         pivot_root(".", ".").context(|| "cannot make the root the root")?;
+        // By its own descriptor: "." is still the new root below it, whose mounts may be shared with the host.
+        fchdir(&old).context(|| "cannot enter the old root")?;
         mount(NONE, ".", NONE, slave, NONE).context(|| "cannot separate the old root")?;
         umount2(".", MntFlags::MNT_DETACH).context(|| "cannot leave the old root")?;
         chdir("/").context(|| "cannot enter the root")?;

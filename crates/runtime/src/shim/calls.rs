@@ -105,7 +105,8 @@ impl Server {
             Stdio::Terminal
         } else {
             let no_pipe = || failed::<std::io::Error>("cannot make a pipe");
-            let ((out, inside_out), (err, inside_err)) = (pipe(true).map_err(no_pipe())?, pipe(true).map_err(no_pipe())?);
+            let ((out, inside_out), (err, inside_err)) =
+                (pipe(true).map_err(no_pipe())?, pipe(true).map_err(no_pipe())?);
             for (stream, fd) in [(Stream::Stdout, out), (Stream::Stderr, err)] {
                 let token = self.token(Source::Output(id.clone()));
                 self.watch(fd.as_fd(), token, EpollFlags::EPOLLIN)?;
@@ -211,13 +212,22 @@ impl Server {
         }
     }
 
-    fn exec(&mut self, (client, call): (u64, u64), id: String, exec: String, process: Box<Process>, fds: Vec<OwnedFd>) -> Outcome<()> {
+    fn exec(
+        &mut self,
+        (client, call): (u64, u64),
+        id: String,
+        exec: String,
+        process: Box<Process>,
+        fds: Vec<OwnedFd>,
+    ) -> Outcome<()> {
         let role = Role::Exec(id.clone(), exec.clone());
         if self.processes.values().any(|other| *other == role) || self.jobs.values().any(|job| job.role == role) {
             return Err(failure(FailureKind::Exists, format!("process {exec} runs in container {id}")));
         }
         let container = self.running(&id)?;
-        let Some(target) = container.pid else { return Err(failure(FailureKind::State, "the container has no process")) };
+        let Some(target) = container.pid else {
+            return Err(failure(FailureKind::State, "the container has no process"));
+        };
         let stdio = if process.terminal().unwrap_or(false) {
             Stdio::Terminal
         } else {
@@ -251,7 +261,9 @@ impl Server {
         // Only a child that was not waited for yet: its number cannot be another's.
         match pid.filter(|pid| self.processes.contains_key(pid)) {
             Some(pid) => match process::kill(pid, signal) {
-                Err(error) if error.raw_os_error() != Some(Errno::ESRCH as i32) => Err(failed("cannot signal the process")(error)),
+                Err(error) if error.raw_os_error() != Some(Errno::ESRCH as i32) => {
+                    Err(failed("cannot signal the process")(error))
+                }
                 _ => done(),
             },
             None => done(),
@@ -278,7 +290,10 @@ impl Server {
                 return Err(failure(FailureKind::State, format!("container {id} does not run")));
             }
             if stdin && container.stdin.is_none() {
-                return Err(failure(FailureKind::Invalid, format!("container {id} has no standard input to attach to")));
+                return Err(failure(
+                    FailureKind::Invalid,
+                    format!("container {id} has no standard input to attach to"),
+                ));
             }
             container.is_terminal
         };
@@ -331,7 +346,8 @@ impl Server {
         if container.exit.is_some() {
             return Err(failure(FailureKind::State, format!("container {id} does not run")));
         }
-        let group = group(&container.cgroup).ok_or_else(|| failure(FailureKind::State, "the container has no limits"))?;
+        let group =
+            group(&container.cgroup).ok_or_else(|| failure(FailureKind::State, "the container has no limits"))?;
         group.limit(&oci::limits(resources)).map_err(|e| failure(FailureKind::Failed, e.to_string()))?;
         done()
     }
@@ -384,6 +400,9 @@ fn dial(port: u16, ipv6: bool) -> Reply {
     };
     match tried {
         Ok(()) | Err(Errno::EINPROGRESS) => Ok((Answer::Done, vec![own])),
-        Err(error) => Err(failure(FailureKind::Failed, format!("cannot connect to port {port} of the pod: {}", linux::plain(&error.into())))),
+        Err(error) => Err(failure(
+            FailureKind::Failed,
+            format!("cannot connect to port {port} of the pod: {}", linux::plain(&error.into())),
+        )),
     }
 }

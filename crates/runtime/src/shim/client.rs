@@ -246,7 +246,10 @@ impl ShimClient {
         let master = fds.into_iter().next().ok_or_else(|| Error::Shim("a terminal is missing".to_owned()))?;
         let failed = || Error::io::<io::Error>("cannot use a terminal");
         let master = Master::new(master).map_err(failed())?;
-        #[expect(deprecated, reason = "what replaces it is unsafe; a master owns its one descriptor and shows no other")]
+        #[expect(
+            deprecated,
+            reason = "what replaces it is unsafe; a master owns its one descriptor and shows no other"
+        )]
         let fd = AsyncFd::new(master).map_err(failed())?;
         Ok((process(answer)?, Streams::Terminal(Terminal { fd })))
     }

@@ -151,7 +151,9 @@ mod tests {
         log.reopen().unwrap();
         log.write(Stream::Stdout, &[b'x'; LONGEST + 1], 0);
         log.finish(0);
-        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap().replace("1970-01-01T00:00:00.000000000Z ", "");
+        let read = |name: &str| {
+            std::fs::read_to_string(folder.path().join(name)).unwrap().replace("1970-01-01T00:00:00.000000000Z ", "")
+        };
         assert_eq!(read("old"), "stdout F one\nstderr F \nstdout F two\nstdout F late\n");
         assert_eq!(read("0.log"), format!("stdout P {}\nstdout P x\n", "x".repeat(LONGEST)));
     }

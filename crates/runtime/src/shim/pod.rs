@@ -98,7 +98,8 @@ fn prepare(launch: &Launch) -> Result<Server> {
     }
     let pod = enter(launch)?;
     if launch.own_uts && !launch.hostname.is_empty() {
-        nix::unistd::sethostname(&launch.hostname).map_err(|e| Error::io::<nix::Error>("cannot set the host name")(e))?;
+        nix::unistd::sethostname(&launch.hostname)
+            .map_err(|e| Error::io::<nix::Error>("cannot set the host name")(e))?;
     }
     if launch.own_uts && !launch.domainname.is_empty() {
         process::set_domain_name(&launch.domainname).map_err(Error::io("cannot set the domain name"))?;
@@ -128,11 +129,8 @@ pub(super) struct Pod {
 }
 
 fn enter(launch: &Launch) -> Result<Pod> {
-    let wanted = [
-        (launch.own_network, namespace::NETWORK),
-        (launch.own_ipc, namespace::IPC),
-        (launch.own_uts, namespace::UTS),
-    ];
+    let wanted =
+        [(launch.own_network, namespace::NETWORK), (launch.own_ipc, namespace::IPC), (launch.own_uts, namespace::UTS)];
     let flags = wanted.into_iter().filter(|(own, _)| *own).fold(0, |all, (_, flag)| all | flag);
     let failed = || Error::io::<std::io::Error>("cannot make the pod's namespaces");
     let shim = nix::unistd::getpid();

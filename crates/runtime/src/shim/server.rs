@@ -191,7 +191,8 @@ impl Server {
 
     fn check_deadlines(&mut self) {
         let now = Instant::now();
-        let late: Vec<u64> = self.jobs.iter().filter(|(_, job)| job.starter.deadline <= now).map(|(id, _)| *id).collect();
+        let late: Vec<u64> =
+            self.jobs.iter().filter(|(_, job)| job.starter.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
             if let Some(job) = self.jobs.get(&id) {
                 job.starter.give_up();
@@ -466,7 +467,9 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else { return self.forget_token(token) };
         let mut buffer = vec![0; BUFFER];
         let source = container.attached.iter_mut().find(|a| a.stdin.as_ref().is_some_and(|(own, _)| *own == token));
-        let Some((_, fd)) = source.and_then(|attached| attached.stdin.as_ref()) else { return self.forget_token(token) };
+        let Some((_, fd)) = source.and_then(|attached| attached.stdin.as_ref()) else {
+            return self.forget_token(token);
+        };
         match nix::unistd::read(fd, &mut buffer) {
             Ok(0) => {
                 container.input_ends |= container.stdin_once;
@@ -552,7 +555,11 @@ impl Server {
         container.close();
         let state = container.state();
         let gone = |source: &Source| match source {
-            Source::Gate(own) | Source::Output(own) | Source::Input(own) | Source::Follower(own) | Source::Stdin(own) => own == id,
+            Source::Gate(own)
+            | Source::Output(own)
+            | Source::Input(own)
+            | Source::Follower(own)
+            | Source::Stdin(own) => own == id,
             _ => false,
         };
         self.sources.retain(|_, source| !gone(source));

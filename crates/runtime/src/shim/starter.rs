@@ -142,9 +142,8 @@ fn run(work: Work, stdio: Stdio, report: BorrowedFd<'_>) {
     };
     let forked = |pid: Pid| tell(&Said::Forked(pid.as_raw()), &[]);
     let made = match work {
-        Work::Create { bundle, gate } => oci::load_spec(&bundle).and_then(|spec| {
-            oci::create(Create { spec: &spec, bundle: &bundle, stdio, gate, sibling: true }, forked)
-        }),
+        Work::Create { bundle, gate } => oci::load_spec(&bundle)
+            .and_then(|spec| oci::create(Create { spec: &spec, bundle: &bundle, stdio, gate, sibling: true }, forked)),
         Work::Exec { process, bundle, target, cgroup } => oci::load_spec(&bundle).and_then(|spec| {
             let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
             let cgroup = group(&cgroup);
