@@ -166,7 +166,7 @@ fn check(folder: &Path, told: &Told) {
         // Inside the gap that the crash left nothing can be followed: what was seen there may be lost.
         let durable = KeyRange::prefix(Bytes::from_static(b"d/"));
         for (low, high) in store.gaps() {
-            for from in [low + 2, high].into_iter().filter(|from| low + 2 <= *from) {
+            for from in [low + 2, high].into_iter().filter(|from| (low + 2..=high).contains(from)) {
                 let inside = store.watch(WatchRequest::over(durable.clone()).from(from)).await;
                 assert!(inside.err().is_some_and(|e| e.is_compacted()), "{from} within {low}..{high}");
             }
