@@ -290,46 +290,57 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
     let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
     let uri = format!("{}://{host}:{}{}{query}", onward.scheme, onward.port, onward.path);
     let uri: http::Uri = uri.parse().map_err(|_| Status::bad_request("the proxied path is not valid"))?;
-    let upgrading = parts.headers.contains_key(UPGRADE);
-    let on_client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     parts.headers.remove(HOST);
-    if !upgrading {
-        transport::http::remove_hop_by_hop(&mut parts.headers);
+    if parts.headers.contains_key(UPGRADE) {
+        return upgrade(client, parts, uri).await;
     }
+    transport::http::remove_hop_by_hop(&mut parts.headers);
     let mut builder = http::Request::builder().method(parts.method.clone()).uri(uri);
     if let Some(headers) = builder.headers_mut() {
         *headers = parts.headers;
     }
     let gone = |error: transport::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
-    if upgrading {
-        let request = builder.body(transport::body::empty()).map_err(Status::internal)?;
-        return match client.upgrade(request).await.map_err(gone)? {
-            transport::Upgrade::Refused(response) => Ok(stream_back(response)),
-            transport::Upgrade::Switched(head, mut upstream) => {
-                let on_client = on_client.ok_or_else(|| Status::bad_request("the connection cannot be upgraded"))?;
-                tokio::spawn(async move {
-                    let Ok(client) = on_client.await else { return };
-                    let mut client = TokioIo::new(client);
-                    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-                        tracing::debug!(%error, "a stream ended");
-                    }
-                });
-                let mut response = http::Response::new(crate::respond::full(""));
-                *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
-                for (name, value) in head.headers() {
-                    response.headers_mut().append(name, value.clone());
-                }
-                response.headers_mut().insert(CONNECTION, http::header::HeaderValue::from_static("Upgrade"));
-                Ok(response)
-            }
-        };
-    }
     let request = builder.body(transport::body::wrap(body)).map_err(Status::internal)?;
     let response = client.send_within(ANSWER, request).await.map_err(gone)?;
     Ok(stream_back(response))
 }
 
-fn stream_back(response: http::Response<hyper::body::Incoming>) -> Response {
+/// Passes on a request to switch protocols, and then the bytes of both sides.
+pub(crate) async fn upgrade(
+    client: &transport::Client,
+    mut parts: http::request::Parts,
+    uri: http::Uri,
+) -> Result<Response, Status> {
+    let on_client = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let mut builder = http::Request::builder().method(parts.method).uri(uri);
+    if let Some(headers) = builder.headers_mut() {
+        *headers = parts.headers;
+    }
+    let request = builder.body(transport::body::empty()).map_err(Status::internal)?;
+    let gone = |error: transport::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
+    match client.upgrade(request).await.map_err(gone)? {
+        transport::Upgrade::Refused(response) => Ok(stream_back(response)),
+        transport::Upgrade::Switched(head, mut upstream) => {
+            let on_client = on_client.ok_or_else(|| Status::bad_request("the connection cannot be upgraded"))?;
+            tokio::spawn(async move {
+                let Ok(client) = on_client.await else { return };
+                let mut client = TokioIo::new(client);
+                if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
+                    tracing::debug!(%error, "a stream ended");
+                }
+            });
+            let mut response = http::Response::new(crate::respond::full(""));
+            *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+            for (name, value) in head.headers() {
+                response.headers_mut().append(name, value.clone());
+            }
+            response.headers_mut().insert(CONNECTION, http::header::HeaderValue::from_static("Upgrade"));
+            Ok(response)
+        }
+    }
+}
+
+pub(crate) fn stream_back(response: http::Response<hyper::body::Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     transport::http::remove_hop_by_hop(&mut parts.headers);
     http::Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync())

@@ -31,12 +31,18 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     };
     let tree = match parts.as_slice() {
         [""] => return Ok(root(&kinds)),
-        ["api"] if aggregated => return Ok(aggregate(request, aggregated_groups(&kinds, true))),
-        ["apis"] if aggregated => return Ok(aggregate(request, aggregated_groups(&kinds, false))),
+        ["api"] if aggregated => {
+            return Ok(aggregate(request, discovery::aggregated(aggregated_groups(&kinds, true))));
+        }
+        ["apis"] if aggregated => {
+            let mut groups = aggregated_groups(&kinds, false);
+            groups.extend(server.aggregation.discovery());
+            return Ok(aggregate(request, discovery::aggregated(groups)));
+        }
         ["api"] => Some(discovery::api_versions(&server.advertised)),
-        ["apis"] => Some(discovery::group_list(&discovery::groups(kinds.iter().map(|k| &**k)))),
+        ["apis"] => Some(discovery::group_list(&groups(server, &kinds))),
         ["apis", name] => {
-            let groups = discovery::groups(kinds.iter().map(|k| &**k));
+            let groups = groups(server, &kinds);
             groups.iter().find(|g| g.name == *name).map(discovery::group)
         }
         ["api", version] => of_version("", version),
@@ -57,14 +63,30 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     Ok(respond::respond(200, content_type, respond::full(bytes)))
 }
 
-/// The aggregated document of the core group, or of all others.
-fn aggregated_groups(kinds: &[Arc<Kind>], core: bool) -> Value {
+/// Our groups, then those of other servers.
+fn groups(server: &ApiServer, kinds: &[Arc<Kind>]) -> Vec<discovery::Group> {
+    let mut groups = discovery::groups(kinds.iter().map(|k| &**k));
+    for remote in server.aggregation.remotes() {
+        match groups.iter_mut().find(|g| g.name == remote.group) {
+            Some(group) if !group.versions.contains(&remote.version) => group.versions.push(remote.version.clone()),
+            Some(_) => {}
+            None => {
+                let versions = vec![remote.version.clone()];
+                groups.push(discovery::Group { name: remote.group.clone(), versions });
+            }
+        }
+    }
+    groups
+}
+
+/// The entries of the aggregated document for the core group, or for all others.
+fn aggregated_groups(kinds: &[Arc<Kind>], core: bool) -> Vec<Value> {
     let of = |group: &str, version: &str| discovery::AggregatedVersion {
         version: version.into(),
         kinds: kinds.iter().map(|k| &**k).filter(|k| k.group == group && k.version == version).collect(),
         stale: false,
     };
-    let groups = if core {
+    if core {
         vec![discovery::aggregated_group("", &[of("", "v1")])]
     } else {
         discovery::groups(kinds.iter().map(|k| &**k))
@@ -74,8 +96,7 @@ fn aggregated_groups(kinds: &[Arc<Kind>], core: bool) -> Value {
                 discovery::aggregated_group(&group.name, &versions)
             })
             .collect()
-    };
-    discovery::aggregated(groups)
+    }
 }
 
 /// The paths that are served.

@@ -4,13 +4,13 @@
 //! on a resource does; `local.rs` is the same road for components in this process.
 
 pub mod admission;
+pub mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod connect;
 pub mod convert;
 pub mod crd;
-
 mod discovery;
 mod eviction;
 mod health;

@@ -203,6 +203,9 @@ fn is_long_running(info: &RequestInfo) -> bool {
 }
 
 async fn route(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {
+    if let Some(remote) = server.aggregation.remote_of(&request.info.path) {
+        return crate::aggregation::pass(server, cx, request, &remote).await;
+    }
     if request.info.is_resource {
         return crate::resource::handle(server, cx, request).await;
     }

@@ -20,9 +20,6 @@ pub const MAX_BODY: usize = 3 << 20;
 /// Answers a request for a resource.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {
     let info = &request.info;
-    if let Some(response) = crate::subresource::aggregated(server, cx, &request).await? {
-        return Ok(response);
-    }
     let Some(kind) = server.engine.catalog().kind(&info.group, &info.version, &info.resource) else {
         return Ok(pipeline::page_not_found());
     };

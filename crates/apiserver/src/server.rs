@@ -29,6 +29,7 @@ pub struct ApiServer {
     body_kinds: Vec<Arc<Kind>>,
     pub(crate) advertised: String,
     pub connector: crate::connect::Connector,
+    pub aggregation: crate::aggregation::Aggregation,
     pub(crate) openapi: crate::openapi::Cache,
     pub(crate) health: crate::health::Health,
 }
@@ -43,6 +44,7 @@ impl ApiServer {
             body_kinds: config.body_kinds.into_iter().map(Arc::new).collect(),
             advertised: config.advertised,
             connector: Default::default(),
+            aggregation: Default::default(),
             openapi: Default::default(),
             health: Default::default(),
         })

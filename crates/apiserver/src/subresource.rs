@@ -14,11 +14,6 @@ use crate::resource;
 use crate::respond::{Form, Presenter, Response, View};
 use crate::server::ApiServer;
 
-/// Answers for API groups that another server serves; `None` when the group is ours.
-pub async fn aggregated(_server: &Arc<ApiServer>, _cx: &Cx, _request: &Request) -> Result<Option<Response>, Status> {
-    Ok(None)
-}
-
 /// A POST to a virtual kind: token and access reviews.
 pub async fn review(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
     let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
