@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use apiserver::admission::Plugins;
+use apiserver::aggregation::Aggregation;
 use apiserver::authn::Authenticator;
 use apiserver::authn::service_account::Tokens;
 use apiserver::authz::Authorizer;
@@ -130,6 +131,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     authorizer.start(&itself).await;
     plugins.start(&itself).await;
     let definitions = Definitions::start(engine.clone(), &itself, conversions, server.clock.clone()).await?;
+    let front_proxy = hierarchy.client(&Identity::FrontProxyClient)?;
+    let front_proxy = transport::Identity::new(front_proxy.chain.clone(), front_proxy.key_der())?;
+    let dialer = transport::Dialer::direct(transport::Resolver::system());
+    let checks = Aggregation::start(&server, &itself, dialer, front_proxy).await;
 
     // The tasks end with this set; what they set up for running pods stays.
     let mut tasks = tokio::task::JoinSet::new();
@@ -160,7 +165,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     wait_for_signal().await;
     tracing::info!("ending");
-    drop(definitions);
+    drop((definitions, checks));
     let _ = end.send(());
     let _ = serving.await;
     Ok(())
