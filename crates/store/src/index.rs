@@ -97,9 +97,7 @@ impl Index {
         let revision = version.mod_revision;
         let Some(versions) = self.keys.get_mut(key) else {
             self.live += usize::from(!deletion);
-            let mut versions = Vec::with_capacity(1);
-            versions.push(version);
-            self.keys.insert(key.clone(), versions);
+            self.keys.insert(key.clone(), vec![version]);
             if deletion {
                 self.superseded.push_back((revision, key.clone()));
             }
