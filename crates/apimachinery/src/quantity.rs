@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 /// A fixed-point number.
-#[derive(Clone, Copy, Debug, Default, Hash)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Quantity {
     nanos: i128,
     format: Format,
