@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::protocol::{
     Answer, Call, Create, Decoder, Event, ExitStatus, Failure, FailureKind, Launch, Message, Namespaces, PodState,
@@ -48,6 +48,8 @@ struct Inner {
     pid: u32,
     namespaces: Namespaces,
     calls: Arc<Mutex<Calls>>,
+    /// Told when the connection has ended.
+    closed: Arc<Notify>,
     /// Held while a frame is written.
     writing: tokio::sync::Mutex<()>,
     next: AtomicU64,
@@ -173,12 +175,21 @@ impl ShimClient {
         let stream = Arc::new(stream);
         let calls = Arc::new(Mutex::new(Calls::default()));
         let (sender, receiver) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(stream.clone(), calls.clone(), sender)).abort_handle();
+        let closed = Arc::new(Notify::new());
+        let reader = {
+            let (stream, calls, closed) = (stream.clone(), calls.clone(), closed.clone());
+            tokio::spawn(async move {
+                read(stream, &calls, sender).await;
+                closed.notify_one();
+            })
+        };
+        let reader = reader.abort_handle();
         let mut inner = Inner {
             stream,
             pid: 0,
             namespaces: Namespaces::default(),
             calls,
+            closed,
             writing: tokio::sync::Mutex::default(),
             next: AtomicU64::new(1),
             reader,
@@ -353,7 +364,13 @@ impl ShimClient {
 
     /// Kills what runs in the pod, lets its namespaces go and ends the shim.
     pub async fn shutdown(&self) -> Result<()> {
-        self.done(Request::Shutdown).await
+        self.done(Request::Shutdown).await?;
+        // It answers last and then ends, which closes the connection.
+        let closed = self.inner.closed.notified();
+        if !self.inner.calls.lock().closed {
+            let _ = tokio::time::timeout(LAUNCH_TIMEOUT, closed).await;
+        }
+        Ok(())
     }
 
     async fn done(&self, request: Request) -> Result<()> {
@@ -403,7 +420,7 @@ impl Drop for Inner {
 }
 
 /// Hands out answers and events until the shim goes.
-async fn read(stream: Arc<UnixStream>, calls: Arc<Mutex<Calls>>, events: mpsc::UnboundedSender<Event>) {
+async fn read(stream: Arc<UnixStream>, calls: &Mutex<Calls>, events: mpsc::UnboundedSender<Event>) {
     let mut decoder = Decoder::default();
     let mut bytes = vec![0; 64 << 10];
     'connection: loop {
@@ -415,8 +432,8 @@ async fn read(stream: Arc<UnixStream>, calls: Arc<Mutex<Calls>>, events: mpsc::U
         };
         decoder.push(&bytes[..count], fds);
         loop {
-            match decoder.next::<Message>() {
-                Ok(Some((message, fds))) => deliver(message, fds, &calls, &events),
+            match decoder.take::<Message>() {
+                Ok(Some((message, fds))) => deliver(message, fds, calls, &events),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!(%error, "a shim cannot be understood");

@@ -370,8 +370,8 @@ impl Decoder {
         self.descriptors.extend(descriptors);
     }
 
-    /// The next whole frame.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, FrameError> {
+    /// Takes the next whole frame out.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, FrameError> {
         let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
         let [l0, l1, l2, l3, d0, d1, d2, d3] = *header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -408,7 +408,7 @@ mod tests {
         let mut ids = Vec::new();
         for byte in bytes {
             decoder.push(&[byte], Vec::new());
-            while let Some((call, fds)) = decoder.next::<Call>().unwrap() {
+            while let Some((call, fds)) = decoder.take::<Call>().unwrap() {
                 assert!(fds.is_empty());
                 ids.push(call.id);
             }
@@ -421,12 +421,12 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes(), Vec::new());
         decoder.push(&[0; 4], Vec::new());
-        assert!(matches!(decoder.next::<Call>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(decoder.take::<Call>(), Err(FrameError::TooLong(_))));
         let mut decoder = Decoder::default();
         decoder.push(&encode(&Call { id: 1, request: Request::State }, 2).unwrap(), Vec::new());
-        assert!(matches!(decoder.next::<Call>(), Err(FrameError::MissingDescriptors)));
+        assert!(matches!(decoder.take::<Call>(), Err(FrameError::MissingDescriptors)));
         let mut decoder = Decoder::default();
         decoder.push(&encode(&"nonsense", 0).unwrap(), Vec::new());
-        assert!(matches!(decoder.next::<Call>(), Err(FrameError::Malformed(_))));
+        assert!(matches!(decoder.take::<Call>(), Err(FrameError::Malformed(_))));
     }
 }

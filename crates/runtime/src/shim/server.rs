@@ -253,7 +253,7 @@ impl Server {
             }
             loop {
                 let Some(client) = self.clients.get_mut(&id) else { return };
-                match client.decoder.next::<Call>() {
+                match client.decoder.take::<Call>() {
                     Ok(Some((call, fds))) => {
                         if let Some(reply) = self.call(id, call.id, call.request, fds) {
                             self.answer(id, call.id, reply);
@@ -353,7 +353,10 @@ impl Server {
         self.sources.retain(|_, source| *source != Source::Starter(id));
         let _ = self.epoll.delete(job.starter.as_fd());
         if let Some(child) = job.starter.child {
-            let _ = process::kill(child, nix::libc::SIGKILL);
+            // Unless it has ended and its number may be another's.
+            if self.early.remove(&child).is_none() {
+                let _ = process::kill(child, nix::libc::SIGKILL);
+            }
             self.processes.remove(&child);
         }
         if let Role::Container(container) = &job.role {
@@ -371,16 +374,14 @@ impl Server {
     }
 
     fn ended(&mut self, pid: Pid, code: i32) {
+        // While its starter has not told of success, a failure will be told instead.
+        if self.jobs.values().any(|job| job.starter.child == Some(pid)) {
+            self.early.insert(pid, code);
+            return;
+        }
         match self.processes.remove(&pid) {
             Some(Role::Container(container)) => self.container_ended(&container, code),
             Some(Role::Exec(container, exec)) => {
-                // While its starter has not told of success, a failure will be told instead.
-                let waits = Role::Exec(container.clone(), exec.clone());
-                if self.jobs.values().any(|job| job.role == waits) {
-                    self.early.insert(pid, code);
-                    self.processes.insert(pid, waits);
-                    return;
-                }
                 let exit = ExitStatus { code, at: crate::record::now(), oom_killed: false };
                 self.tell(Event::ExecExited { container, exec, exit });
             }
