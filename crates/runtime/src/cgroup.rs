@@ -51,6 +51,13 @@ pub fn remove(group: &str) {
     }
 }
 
+/// Removes a group that has neither processes nor groups in it; another stays.
+pub fn remove_empty(group: &str) {
+    for folder in folders(group) {
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 fn remove_below(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

@@ -189,8 +189,7 @@ impl Runtime {
         let folder = self.pod_folder(&pod.id);
         let (made, in_folder) = (pod.clone(), folder.clone());
         blocking(move || furnish(&made, &in_folder)).await?;
-        let cgroup = format!("{}/shims", self.config().cgroup_parent.trim_end_matches('/'));
-        let launch = pod.launch(&folder, self.socket(&pod.id), cgroup);
+        let launch = pod.launch(&folder, self.socket(&pod.id), self.shims_cgroup());
         let (shim, _, events) = ShimClient::launch(&self.config().program, &launch).await?;
         pod.set_shim(Some(shim.clone()));
         self.follow(pod, events);

@@ -209,8 +209,20 @@ impl Runtime {
         Ok(())
     }
 
+    /// Gives names back; with the last one, the control groups that all pods share go.
     pub(crate) fn release_names(&self, id: &str) {
-        self.inner.names.lock().retain(|_, holder| holder != id);
+        let mut names = self.inner.names.lock();
+        names.retain(|_, holder| holder != id);
+        if names.is_empty() {
+            // Under the lock: whoever makes a pod takes a name first.
+            crate::cgroup::remove_empty(&self.shims_cgroup());
+            crate::cgroup::remove_empty(&self.inner.config.cgroup_parent);
+        }
+    }
+
+    /// Where shims run, out of the daemon's own control group.
+    pub(crate) fn shims_cgroup(&self) -> String {
+        format!("{}/shims", self.inner.config.cgroup_parent.trim_end_matches('/'))
     }
 
     /// Tells listeners what happened to a container, or to a pod under its own identity.

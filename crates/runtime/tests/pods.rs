@@ -134,6 +134,12 @@ impl Lab {
         assert_eq!(names(&root.join("containers")), Vec::<String>::new());
         assert_eq!(names(&root.join("run")), Vec::<String>::new());
         self.runtime = None;
+        let tag = self.folder.path().file_name().unwrap().to_str().unwrap();
+        let groups = names(Path::new("/sys/fs/cgroup"))
+            .into_iter()
+            .map(|name| format!("/sys/fs/cgroup/{name}/skiff-test-{tag}"));
+        let left: Vec<String> = groups.filter(|group| Path::new(group).exists()).collect();
+        assert_eq!(left, Vec::<String>::new());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.folder.path().to_str().unwrap()), "mounts stay:\n{mounts}");
     }
