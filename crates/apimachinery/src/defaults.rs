@@ -12,7 +12,37 @@ use crate::value::{Map, Value};
 /// absent.
 pub fn set_defaults(tree: &mut Value, schema: &Struct) {
     if let Value::Map(map) = tree {
+        if schema.name.is_empty() {
+            drop_nulls(map, schema);
+        }
         fields(map, schema);
+    }
+}
+
+/// Removes members of a custom resource that are `null` where neither `null` nor a default is declared.
+fn drop_nulls(map: &mut Map, schema: &Struct) {
+    let node_of = |key: &str| schema.fields.iter().find(|f| f.name == key).map(|f| &f.node);
+    map.retain(|key, value| !(value.is_null() && node_of(key).is_some_and(refuses_null)));
+    for (key, value) in map.iter_mut() {
+        if let Some(node) = node_of(key) {
+            drop_nulls_below(value, node);
+        }
+    }
+}
+
+fn refuses_null(node: &Node) -> bool {
+    !node.facets().nullable && node.facets().default.is_none()
+}
+
+fn drop_nulls_below(value: &mut Value, node: &Node) {
+    match (value, &node.ty) {
+        (Value::Map(map), Type::Struct(schema)) if schema.name.is_empty() => drop_nulls(map, schema),
+        (Value::Map(map), Type::Map(inner)) => {
+            map.retain(|_, item| !(item.is_null() && refuses_null(inner)));
+            map.iter_mut().for_each(|(_, item)| drop_nulls_below(item, inner));
+        }
+        (Value::List(items), Type::List(inner)) => items.iter_mut().for_each(|item| drop_nulls_below(item, inner)),
+        _ => {}
     }
 }
 

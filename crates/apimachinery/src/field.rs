@@ -255,6 +255,12 @@ impl Errors {
         self.add(ErrorKind::NotSupported, path, Some(value.into()), detail);
     }
 
+    /// The same with the values in the order given, as a schema lists them.
+    pub fn not_listed(&mut self, path: &Path<'_>, value: impl Into<Value>, listed: &[&str]) {
+        let quoted: Vec<String> = listed.iter().map(|s| format!("{s:?}")).collect();
+        self.add(ErrorKind::NotSupported, path, Some(value.into()), format!("supported values: {}", quoted.join(", ")));
+    }
+
     pub fn too_long(&mut self, path: &Path<'_>, max: usize) {
         self.add(ErrorKind::TooLong, path, None, format!("may not be more than {max} bytes"));
     }

@@ -46,12 +46,17 @@ fn name_unknown(map: &Map, schema: &Struct, path: &str, top: bool, found: &mut V
 fn name_below(value: &Value, node: &Node, path: &dyn Fn() -> String, found: &mut Vec<String>) {
     match (value, &node.ty) {
         (Value::Map(map), Type::Struct(schema)) => name_unknown(map, schema, &path(), false, found),
-        (Value::Map(map), Type::Map(inner)) if has_structs(inner) => {
+        (Value::Map(map), Type::Map(inner)) => {
             for (key, item) in map.iter() {
                 name_below(item, inner, &|| format!("{}.{key}", path()), found);
             }
         }
-        (Value::List(items), Type::List(inner)) if has_structs(inner) => {
+        (Value::Map(map), ty) if knows_nothing(ty) => {
+            for key in map.keys().take(MAX_NAMED.saturating_sub(found.len())) {
+                found.push(format!("{}.{key}", path()));
+            }
+        }
+        (Value::List(items), Type::List(inner)) => {
             for (i, item) in items.iter().enumerate() {
                 name_below(item, inner, &|| format!("{}[{i}]", path()), found);
             }
@@ -60,8 +65,9 @@ fn name_below(value: &Value, node: &Node, path: &dyn Fn() -> String, found: &mut
     }
 }
 
-fn has_structs(node: &Node) -> bool {
-    matches!(node.ty, Type::Struct(_) | Type::List(_) | Type::Map(_))
+/// Whether an object at such a position has no member that the schema knows.
+fn knows_nothing(ty: &Type) -> bool {
+    !matches!(ty, Type::Struct(_) | Type::Map(_) | Type::Any(_))
 }
 
 fn prune_map(map: &mut Map, schema: &Struct, top: bool) {
@@ -78,10 +84,11 @@ fn prune_map(map: &mut Map, schema: &Struct, top: bool) {
 fn prune_below(value: &mut Value, node: &Node) {
     match (value, &node.ty) {
         (Value::Map(map), Type::Struct(schema)) => prune_map(map, schema, false),
-        (Value::Map(map), Type::Map(inner)) if has_structs(inner) => {
+        (Value::Map(map), Type::Map(inner)) => {
             map.iter_mut().for_each(|(_, item)| prune_below(item, inner));
         }
-        (Value::List(items), Type::List(inner)) if has_structs(inner) => {
+        (Value::Map(map), ty) if knows_nothing(ty) => *map = Map::new(),
+        (Value::List(items), Type::List(inner)) => {
             items.iter_mut().for_each(|item| prune_below(item, inner));
         }
         _ => {}

@@ -1,6 +1,7 @@
 //! `resource.Quantity`: fixed-point numbers with suffixes, such as `100m`, `1.5Gi` or `1e3`.
 //!
-//! Kept as a count of 10⁻⁹, the finest that upstream keeps; beyond ±(2⁶³−1) it is capped, as there.
+//! Kept as a count of 10⁻⁹, the finest that upstream keeps. What is written with a binary suffix is capped at
+//! ±(2⁶³−1), as there; other numbers at ±10²⁹, where upstream goes on.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -25,7 +26,10 @@ pub struct Quantity {
 }
 
 const NANO: i128 = 1_000_000_000;
+/// The most that a binary suffix can say.
 const CAP: i128 = i64::MAX as i128 * NANO;
+/// The most that is kept at all: sums of a few stay within the type.
+const MOST: i128 = 100_000_000_000_000_000_000_000_000_000 * NANO;
 
 /// The text is not a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +70,7 @@ impl Quantity {
     }
 
     fn capped(mut self) -> Quantity {
-        self.nanos = self.nanos.clamp(-CAP, CAP);
+        self.nanos = self.nanos.clamp(-MOST, MOST);
         self
     }
 
@@ -82,7 +86,8 @@ impl Quantity {
         let end = body.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, suffix) = body.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || number.len() > 4096 {
+        // No digits at all are a zero, as upstream has it.
+        if fraction.contains('.') || number.len() > 4096 {
             return Err(BadQuantity);
         }
         let (base, exponent, format) = suffix_of(suffix).ok_or(BadQuantity)?;
@@ -94,7 +99,7 @@ impl Quantity {
         let nanos = if digits.is_empty() {
             0
         } else if base == 2 {
-            binary(digits, fraction.len() as i64, exponent)
+            binary(digits, fraction.len() as i64, exponent).min(CAP)
         } else {
             decimal(digits, exponent - fraction.len() as i64 + 9)
         };
@@ -175,9 +180,9 @@ fn suffix_of(suffix: &str) -> Option<(u8, i64, Format)> {
 fn decimal(digits: &str, exponent: i64) -> i128 {
     if exponent >= 0 {
         if digits.len() as i64 + exponent > 38 {
-            return CAP;
+            return MOST;
         }
-        return digits.parse::<i128>().unwrap_or(CAP).saturating_mul(10i128.pow(exponent as u32)).min(CAP);
+        return digits.parse::<i128>().unwrap_or(MOST).saturating_mul(10i128.pow(exponent as u32)).min(MOST);
     }
     let cut = exponent.unsigned_abs() as usize;
     if cut >= digits.len() {
@@ -185,34 +190,34 @@ fn decimal(digits: &str, exponent: i64) -> i128 {
         return 1;
     }
     let (kept, lost) = digits.split_at(digits.len() - cut);
-    if kept.len() > 37 {
-        return CAP;
+    if kept.len() > 38 {
+        return MOST;
     }
-    let kept: i128 = kept.parse().unwrap_or(CAP);
-    (kept + i128::from(lost.bytes().any(|b| b != b'0'))).min(CAP)
+    let kept: i128 = kept.parse().unwrap_or(MOST);
+    (kept.saturating_add(i128::from(lost.bytes().any(|b| b != b'0')))).min(MOST)
 }
 
 /// `digits × 10^-places × 2^shift` in 10⁻⁹, rounded up, capped.
 fn binary(digits: &str, places: i64, shift: i64) -> i128 {
-    if digits.len() as i64 - places > 20 {
+    let places = places.max(0) as usize;
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(places));
+    if whole.len() > 19 {
         return CAP;
     }
-    // More places than can matter after a shift of 60 bits are cut, leaving a mark that something was there.
-    let keep = digits.len().min(30);
-    let mut mantissa: i128 = digits[..keep].parse().unwrap_or(CAP);
-    let mut places = places - (digits.len() - keep) as i64;
-    let mut lost = digits[keep..].bytes().any(|b| b != b'0');
-    // Divide by ten before multiplying where the product would not fit.
-    let factor = (1i128 << shift) * NANO;
-    while places > 0 && (mantissa > i128::MAX / factor || mantissa % 10 == 0) {
-        lost |= mantissa % 10 != 0;
-        mantissa /= 10;
-        places -= 1;
-    }
-    let Some(product) = mantissa.checked_mul(factor) else { return CAP };
-    let divisor = 10i128.checked_pow(places.clamp(0, 38) as u32).unwrap_or(i128::MAX);
-    let quotient = product / divisor;
-    (quotient + i128::from(lost || product % divisor != 0)).min(CAP)
+    let factor = 1i128 << shift;
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<i128>().unwrap_or(CAP) };
+    let Some(whole) = whole.checked_mul(factor).and_then(|n| n.checked_mul(NANO)) else { return CAP };
+    // Twenty places after the point decide; what follows them only rounds up.
+    const KEPT: usize = 20;
+    let fraction = format!("{fraction:0>places$}");
+    let (kept, lost) = fraction.split_at(fraction.len().min(KEPT));
+    let product = kept.parse::<i128>().unwrap_or(0) * factor;
+    let (quotient, rest) = match kept.len() {
+        n if n <= 9 => (product * 10i128.pow(9 - n as u32), 0),
+        n => (product / 10i128.pow(n as u32 - 9), product % 10i128.pow(n as u32 - 9)),
+    };
+    let up = rest != 0 || lost.bytes().any(|b| b != b'0');
+    whole.saturating_add(quotient + i128::from(up)).min(CAP)
 }
 
 impl fmt::Display for Quantity {
@@ -266,7 +271,7 @@ impl Api for Quantity {
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         let bad = Mismatch { path: Vec::new(), expected: "quantity", found: "string" };
         match value {
-            Value::String(text) => Quantity::parse(text).map_err(|_| bad),
+            Value::String(text) => Quantity::parse(text.trim()).map_err(|_| bad),
             Value::Int(i) => Ok(Quantity::new(*i, Format::DecimalSi)),
             Value::Float(x) => Quantity::parse(&x.to_string()).map_err(|_| bad),
             Value::Null => Ok(Quantity::ZERO),
@@ -315,15 +320,17 @@ mod tests {
             ("1.1Ki", "1126400m"),
             ("64Mi", "64Mi"),
             ("9223372036854775807", "9223372036854775807"),
-            ("9223372036854775808", "9223372036854775807"),
-            ("1e40", "9223372036854775807"),
-            ("123456789123456789123", "9223372036854775807"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("123456789123456789123", "123456789123456789123"),
+            ("16Ei", "9223372036854775807"),
+            ("k", "0"),
+            (".", "0"),
         ] {
             let quantity = Quantity::parse(text).unwrap_or_else(|_| panic!("{text}"));
             assert_eq!(quantity.to_string(), canonical, "{text}");
             assert_eq!(Quantity::parse(canonical).map(|q| q == quantity), Ok(true), "{text}");
         }
-        for bad in ["", "-", ".", "1.2.3", "1x", "1KI", "1e", "e3", " 1", "1 ", "--1", "1ki"] {
+        for bad in ["", "1.2.3", "1x", "1KI", "1e", " 1", "1 ", "--1", "1ki"] {
             assert_eq!(Quantity::parse(bad), Err(BadQuantity), "{bad}");
         }
     }

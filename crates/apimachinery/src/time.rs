@@ -81,7 +81,7 @@ pub fn parse_rfc3339(text: &str) -> Option<(i64, u32)> {
         rest = &fraction[digits..];
     }
     let offset = match rest.as_bytes() {
-        b"Z" | b"z" => 0,
+        b"Z" => 0,
         [sign @ (b'+' | b'-'), a, b, b':', c, d] if [a, b, c, d].iter().all(|x| x.is_ascii_digit()) => {
             let two = |x: &u8, y: &u8| i64::from(x - b'0') * 10 + i64::from(y - b'0');
             let (hours, minutes) = (two(a, b), two(c, d));

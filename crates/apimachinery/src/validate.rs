@@ -26,7 +26,16 @@ pub fn structure(tree: &Value, old: Option<&Value>, schema: &Struct, errors: &mu
     let root = Path::ROOT;
     if schema.name.is_empty() {
         object(map, old.and_then(Value::as_map), schema, &root, errors);
-        unique_in_object(map, old.and_then(Value::as_map), schema, &root, errors);
+        let repeated = |map: &Map| {
+            let mut errors = Errors::new();
+            unique_in_object(map, schema, &root, &mut errors);
+            errors
+        };
+        // An object that had something twice may keep doing so.
+        let found = repeated(map);
+        if !found.is_empty() && old.and_then(Value::as_map).is_none_or(|old| repeated(old).is_empty()) {
+            errors.append(found);
+        }
     } else if errors.is_empty() {
         words(map, schema, &root, errors);
     }
@@ -91,17 +100,20 @@ pub fn node(value: &Value, old: Option<&Value>, node: &Node, path: &Path<'_>, er
     let facets = node.facets();
     if value.is_null() {
         if !facets.nullable && !matches!(node.ty, Type::Any(_)) {
-            mistyped(value, type_name(&node.ty), path, errors);
+            mistyped(value, type_name(&node.ty), "", path, errors);
         }
         return;
     }
     let fits = has_type(value, &node.ty);
     if !fits {
-        mistyped(value, type_name(&node.ty), path, errors);
+        mistyped(value, type_name(&node.ty), &facets.format, path, errors);
     }
     junctors(value, facets, path, errors);
     if fits {
         scalar(value, facets, path, errors);
+    }
+    if matches!(node.ty, Type::Int32 | Type::Int64) {
+        range(value, &facets.format, path, errors);
     }
     if let (Value::List(items), Type::List(inner)) = (value, &node.ty) {
         for (i, item) in items.iter().enumerate() {
@@ -110,7 +122,7 @@ pub fn node(value: &Value, old: Option<&Value>, node: &Node, path: &Path<'_>, er
         }
     }
     counted(value, facets, path, errors);
-    enumeration(value, facets, path, errors);
+    enumeration(value, fits, facets, path, errors);
     match (value, &node.ty) {
         // Metadata has its own rules.
         (Value::Map(_), Type::Struct(schema)) if !schema.name.is_empty() => {}
@@ -137,32 +149,36 @@ fn keys_of<'a>(item: &'a Value, facets: &Facets) -> Vec<Option<&'a Value>> {
     facets.list_map_keys.iter().map(|key| item.get(key)).collect()
 }
 
-fn mistyped(value: &Value, wanted: &str, path: &Path<'_>, errors: &mut Errors) {
-    let found = value.type_name();
+fn mistyped(value: &Value, wanted: &str, format: &str, path: &Path<'_>, errors: &mut Errors) {
+    // Where a format is declared, upstream speaks of formats instead of types, but to texts and lists.
+    let (wanted, found) = match value {
+        _ if format.is_empty() => (wanted, value.type_name()),
+        Value::Int(_) => (format, "int64"),
+        Value::Float(_) => (format, "double"),
+        Value::Bool(_) | Value::Map(_) => (format, ""),
+        _ => (wanted, value.type_name()),
+    };
     errors.type_invalid(path, found, format!("{path} in body must be of type {wanted}: {found:?}"));
 }
 
-fn unique_in_object(map: &Map, old: Option<&Map>, schema: &Struct, path: &Path<'_>, errors: &mut Errors) {
+fn unique_in_object(map: &Map, schema: &Struct, path: &Path<'_>, errors: &mut Errors) {
     for field in schema.fields.iter() {
         if let Some(value) = map.get(&field.name) {
-            unique(value, old.and_then(|o| o.get(&field.name)), &field.node, &path.child(&field.name), errors);
+            unique(value, &field.node, &path.child(&field.name), errors);
         }
     }
 }
 
 /// Sets and keyed lists hold nothing twice.
-fn unique(value: &Value, old: Option<&Value>, node: &Node, path: &Path<'_>, errors: &mut Errors) {
-    if old == Some(value) {
-        return;
-    }
+fn unique(value: &Value, node: &Node, path: &Path<'_>, errors: &mut Errors) {
     let facets = node.facets();
     match (value, &node.ty) {
         (Value::Map(map), Type::Struct(schema)) if schema.name.is_empty() => {
-            unique_in_object(map, old.and_then(Value::as_map), schema, path, errors);
+            unique_in_object(map, schema, path, errors);
         }
         (Value::Map(map), Type::Map(inner)) => {
             for (key, item) in map.iter() {
-                unique(item, old.and_then(|o| o.get(key)), inner, &path.key(key), errors);
+                unique(item, inner, &path.key(key), errors);
             }
         }
         (Value::List(items), Type::List(inner)) => {
@@ -175,7 +191,7 @@ fn unique(value: &Value, old: Option<&Value>, node: &Node, path: &Path<'_>, erro
                 duplicates(&shown, path, errors);
             }
             for (i, item) in items.iter().enumerate() {
-                unique(item, old_item(item, old, facets), inner, &path.index(i), errors);
+                unique(item, inner, &path.index(i), errors);
             }
         }
         _ => {}
@@ -199,7 +215,7 @@ fn duplicates(values: &[Value], path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn enumeration(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors) {
+fn enumeration(value: &Value, fits: bool, facets: &Facets, path: &Path<'_>, errors: &mut Errors) {
     if facets.enumeration.is_empty() {
         return;
     }
@@ -208,9 +224,10 @@ fn enumeration(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Err
         Value::String(text) => text.to_string(),
         other => json_text::write(other),
     };
-    if !facets.enumeration.iter().any(|e| *e == text) {
+    // A text of the wrong type is only equal to what was a text in the schema.
+    if !facets.enumeration.iter().any(|e| *e == text && (fits || json_text::read(e).is_none())) {
         let supported: Vec<&str> = facets.enumeration.iter().map(AsRef::as_ref).collect();
-        errors.not_supported(path, value.clone(), &supported);
+        errors.not_listed(path, value.clone(), &supported);
     }
 }
 
@@ -252,6 +269,22 @@ fn scalar(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors) 
         }
         Value::Int(_) | Value::Float(_) => number(value, facets, path, errors),
         _ => {}
+    }
+}
+
+/// An integer must be one, within its format.
+fn range(value: &Value, format: &str, path: &Path<'_>, errors: &mut Errors) {
+    let inside = match (value, format) {
+        (Value::Int(i), "int32") => i32::try_from(*i).is_ok(),
+        (Value::Float(x), "int32") => x.fract() == 0.0 && x.abs() < 2_147_483_648.0,
+        (Value::Float(x), _) => x.fract() == 0.0 && x.abs() < 9.223_372_036_854_775e18,
+        _ => true,
+    };
+    if !inside {
+        let format = if format.is_empty() { "(default format)".to_string() } else { format!("with format {format}") };
+        let detail = format!("Checked value must be of type integer {format} in {path}");
+        let value = Some(Value::from(""));
+        errors.push(FieldError { kind: ErrorKind::Invalid, field: "<nil>".into(), value, detail });
     }
 }
 
@@ -314,7 +347,7 @@ fn counted(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors)
     }
 }
 
-/// `anyOf`, `oneOf`, `allOf` and `not`, with the errors of the branch that came closest.
+/// `anyOf`, `oneOf`, `allOf` and `not`, with the errors of the first branch.
 fn junctors(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors) {
     let Some(junctors) = &facets.junctors else { return };
     let faults = |branches: &[Node]| -> Vec<Errors> {
@@ -325,12 +358,12 @@ fn junctors(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors
         };
         branches.iter().map(of).collect()
     };
-    let closest = |faults: Vec<Errors>| faults.into_iter().min_by_key(Errors::len).unwrap_or_default();
+    let first = |faults: Vec<Errors>| faults.into_iter().next().unwrap_or_default();
     if !junctors.any_of.is_empty() {
         let faults = faults(&junctors.any_of);
         if faults.iter().all(|f| !f.is_empty()) {
             combination(path, "must validate at least one schema (anyOf)", errors);
-            errors.append(closest(faults));
+            errors.append(first(faults));
         }
     }
     if !junctors.one_of.is_empty() {
@@ -339,7 +372,7 @@ fn junctors(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors
             1 => {}
             0 => {
                 combination(path, "must validate one and only one schema (oneOf). Found none valid", errors);
-                errors.append(closest(faults));
+                errors.append(first(faults));
             }
             n => {
                 let words = format!("must validate one and only one schema (oneOf). Found {n} valid alternatives");
@@ -376,7 +409,10 @@ fn combination(path: &Path<'_>, words: &str, errors: &mut Errors) {
 fn value_only(value: &Value, branch: &Node, path: &Path<'_>, errors: &mut Errors) {
     let facets = branch.facets();
     if matches!(branch.ty, Type::Int64 | Type::String) && !has_type(value, &branch.ty) {
-        mistyped(value, type_name(&branch.ty), path, errors);
+        mistyped(value, type_name(&branch.ty), "", path, errors);
+    }
+    if matches!(branch.ty, Type::Int64) {
+        range(value, "", path, errors);
     }
     junctors(value, facets, path, errors);
     scalar(value, facets, path, errors);
@@ -386,7 +422,7 @@ fn value_only(value: &Value, branch: &Node, path: &Path<'_>, errors: &mut Errors
         }
     }
     counted(value, facets, path, errors);
-    enumeration(value, facets, path, errors);
+    enumeration(value, true, facets, path, errors);
     if let (Value::Map(map), Type::Struct(schema)) = (value, &branch.ty) {
         for field in schema.fields.iter() {
             if let Some(value) = map.get(&field.name) {

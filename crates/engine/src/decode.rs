@@ -20,8 +20,8 @@ pub enum Encoding {
 pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation: Validation) -> Result<Value, Status> {
     let mut problems = Vec::new();
     let mut tree = match encoding {
-        Encoding::Json => codec::json::parse_reporting(bytes, &mut problems).map_err(|e| malformed(kind, e))?,
-        Encoding::Yaml => codec::yaml::parse_reporting(bytes, &mut problems).map_err(|e| malformed(kind, e))?,
+        Encoding::Json => codec::json::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?,
+        Encoding::Yaml => codec::yaml::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?,
         Encoding::Protobuf if kind.protobuf => {
             codec::proto::decode_object(bytes, &kind.schema).map_err(|e| malformed(kind, e))?
         }
@@ -54,7 +54,13 @@ fn finish(
     // Types are checked and values brought into canonical form before anything looks at them.
     codec::normalize(tree, &kind.schema).map_err(|e| malformed(kind, e))?;
     let unknown = prune::unknown_fields(tree, &kind.schema);
-    problems.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
+    for path in unknown {
+        // Those that the parser met stand already where it met them.
+        let problem = format!("unknown field {path:?}");
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     if kind.prune {
         prune::prune(tree, &kind.schema);
     }

@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use super::{Error, MAX_DEPTH};
 use crate::json_text::{write_float, write_string};
 use crate::kind::Kind;
+use crate::lookup::find_field;
 use crate::schema::{Field, Omit, Struct, Type};
 use crate::value::{Map, Value};
 
@@ -16,13 +17,69 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Error> {
 
 /// Reads one JSON value and says which keys came twice: `duplicate field "spec.x"`. The last one counts.
 pub fn parse_reporting(bytes: &[u8], problems: &mut Vec<String>) -> Result<Value, Error> {
+    whole(bytes, None, problems)
+}
+
+/// Reads one object and says, in the order of the text, which keys came twice and which its schema does not name.
+///
+/// Of a custom resource only repeated keys are named: what it does not know is found by [`crate::prune`].
+pub fn parse_strict(bytes: &[u8], schema: &Struct, problems: &mut Vec<String>) -> Result<Value, Error> {
+    whole(bytes, Some(schema).filter(|s| !s.name.is_empty()), problems)
+}
+
+fn whole(bytes: &[u8], schema: Option<&Struct>, problems: &mut Vec<String>) -> Result<Value, Error> {
     let mut parser = Parser { bytes, at: 0, depth: 0, problems };
     parser.skip_space();
-    let value = parser.value(&Trail::Root)?;
+    let value = parser.value(&Trail::Root, Shape::of_struct(schema))?;
     parser.skip_space();
     match parser.bytes.get(parser.at) {
         None => Ok(value),
         Some(_) => Err(parser.unexpected("after top-level value")),
+    }
+}
+
+/// What is known of the value that comes next.
+#[derive(Clone, Copy)]
+enum Shape<'s> {
+    Unknown,
+    Struct(&'s Struct),
+    /// Of list and map types.
+    Type(&'s Type),
+}
+
+impl<'s> Shape<'s> {
+    fn of_struct(schema: Option<&'s Struct>) -> Shape<'s> {
+        schema.map_or(Shape::Unknown, Shape::Struct)
+    }
+
+    fn of(ty: &'s Type) -> Shape<'s> {
+        match ty {
+            Type::Struct(schema) if !schema.name.is_empty() => Shape::Struct(schema),
+            Type::List(_) | Type::Map(_) => Shape::Type(ty),
+            _ => Shape::Unknown,
+        }
+    }
+
+    fn item(self) -> Shape<'s> {
+        match self {
+            Shape::Type(Type::List(node)) => Shape::of(&node.ty),
+            _ => Shape::Unknown,
+        }
+    }
+
+    /// The shape of a member; `None` when there is no such member.
+    fn member(self, key: &str, top: bool) -> Option<Shape<'s>> {
+        match self {
+            Shape::Unknown => Some(Shape::Unknown),
+            Shape::Type(Type::Map(node)) => Some(Shape::of(&node.ty)),
+            Shape::Type(_) => Some(Shape::Unknown),
+            Shape::Struct(schema) => match find_field(schema, key) {
+                Some(field) => Some(Shape::of(&field.node.ty)),
+                None => {
+                    (schema.preserve_unknown || (top && matches!(key, "apiVersion" | "kind"))).then_some(Shape::Unknown)
+                }
+            },
+        }
     }
 }
 
@@ -54,6 +111,9 @@ struct Parser<'a> {
 /// More duplicates than this are not worth naming.
 const MAX_PROBLEMS: usize = 100;
 
+/// Objects of at most this many members are searched for a repeated key as they are read.
+const SEARCHED: usize = 32;
+
 impl Parser<'_> {
     fn skip_space(&mut self) {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
@@ -68,10 +128,10 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, trail: &Trail<'_>) -> Result<Value, Error> {
+    fn value(&mut self, trail: &Trail<'_>, shape: Shape<'_>) -> Result<Value, Error> {
         match self.bytes.get(self.at) {
-            Some(b'{') => self.nested(|p| p.object(trail)),
-            Some(b'[') => self.nested(|p| p.array(trail)),
+            Some(b'{') => self.nested(|p| p.object(trail, shape)),
+            Some(b'[') => self.nested(|p| p.array(trail, shape.item())),
             Some(b'"') => Ok(Value::String(self.string()?)),
             Some(b't') => self.word("true", Value::Bool(true)),
             Some(b'f') => self.word("false", Value::Bool(false)),
@@ -101,7 +161,14 @@ impl Parser<'_> {
         Err(self.unexpected("looking for beginning of value"))
     }
 
-    fn object(&mut self, trail: &Trail<'_>) -> Result<Value, Error> {
+    fn report(&mut self, what: &str, trail: &Trail<'_>) {
+        let problem = format!("{what} field {:?}", trail.text());
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn object(&mut self, trail: &Trail<'_>, shape: Shape<'_>) -> Result<Value, Error> {
         let mut entries: Vec<(SmolStr, Value)> = Vec::new();
         if self.bytes.get(self.at) == Some(&b'}') {
             self.at += 1;
@@ -118,7 +185,15 @@ impl Parser<'_> {
             }
             self.at += 1;
             self.skip_space();
-            let value = self.value(&Trail::Key(trail, &key))?;
+            let place = Trail::Key(trail, &key);
+            let below = shape.member(&key, matches!(trail, Trail::Root));
+            // Small objects are searched; in large ones repeats are named when the object has ended.
+            if below.is_none() {
+                self.report("unknown", &place);
+            } else if entries.len() <= SEARCHED && entries.iter().any(|(k, _)| *k == key) {
+                self.report("duplicate", &place);
+            }
+            let value = self.value(&place, below.unwrap_or(Shape::Unknown))?;
             entries.push((key, value));
             self.skip_space();
             match self.bytes.get(self.at) {
@@ -131,23 +206,22 @@ impl Parser<'_> {
             }
             self.skip_space();
         }
+        let large = entries.len() > SEARCHED + 1;
         let (map, duplicates) = Map::from_entries(entries);
-        for key in duplicates {
-            if self.problems.len() < MAX_PROBLEMS {
-                self.problems.push(format!("duplicate field {:?}", Trail::Key(trail, &key).text()));
-            }
+        for key in duplicates.iter().filter(|_| large) {
+            self.report("duplicate", &Trail::Key(trail, key));
         }
         Ok(Value::Map(map))
     }
 
-    fn array(&mut self, trail: &Trail<'_>) -> Result<Value, Error> {
+    fn array(&mut self, trail: &Trail<'_>, item: Shape<'_>) -> Result<Value, Error> {
         let mut items = Vec::new();
         if self.bytes.get(self.at) == Some(&b']') {
             self.at += 1;
             return Ok(Value::List(items));
         }
         loop {
-            items.push(self.value(&Trail::Index(trail, items.len()))?);
+            items.push(self.value(&Trail::Index(trail, items.len()), item)?);
             self.skip_space();
             match self.bytes.get(self.at) {
                 Some(b',') => self.at += 1,
@@ -689,7 +763,9 @@ mod tests {
 
     #[test]
     fn malformed_text_is_refused() {
-        for bad in ["", "{", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", "tru", "\"\\x\"", "\"\u{1}\"", "1 2", "{1:2}", "-"] {
+        for bad in
+            ["", "{", "[1,]", "{\"a\"}", "{\"a\":1,}", "01", "1.", "tru", "\"\\x\"", "\"\u{1}\"", "1 2", "{1:2}", "-"]
+        {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse(&vec![b'['; 100_000]).is_err());
@@ -705,8 +781,10 @@ mod tests {
 
     #[test]
     fn the_revision_goes_where_upstream_has_it() {
-        let tree = parse(br#"{"kind":"K","apiVersion":"v1","metadata":{"name":"n","uid":"u","resourceVersion":"9","generation":2}}"#)
-            .unwrap_or_default();
+        let tree = parse(
+            br#"{"kind":"K","apiVersion":"v1","metadata":{"name":"n","uid":"u","resourceVersion":"9","generation":2}}"#,
+        )
+        .unwrap_or_default();
         let (json, at) = encode_stored(&tree, PartialObjectMetadata::schema());
         let mut whole = json[..at].to_vec();
         whole.extend_from_slice(&version_splice(&json, at, 7));

@@ -15,7 +15,11 @@ use crate::value::{Map, Value};
 /// In the words of Go's decoders, since clients and people know them.
 pub fn normalize(tree: &mut Value, schema: &Struct) -> Result<(), Error> {
     let Value::Map(map) = tree else {
-        return Err(Error::new(format!("json: cannot unmarshal {} into Go value of type {}", tree.type_name(), short(schema))));
+        return Err(Error::new(format!(
+            "json: cannot unmarshal {} into Go value of type {}",
+            tree.type_name(),
+            short(schema)
+        )));
     };
     if schema.name.is_empty() {
         return free(map, schema);
@@ -151,7 +155,7 @@ fn leaf(value: &mut Value, ty: &Type, place: &Place<'_>) -> Result<(), Error> {
                 Value::Float(x) => x.to_string(),
                 other => return Err(place.mismatch(other, "resource.Quantity")),
             };
-            let quantity = Quantity::parse(&text).map_err(|e| Error::new(e.to_string()))?;
+            let quantity = Quantity::parse(text.trim()).map_err(|e| Error::new(e.to_string()))?;
             *value = Value::from(quantity.to_string());
         }
         Type::Time | Type::MicroTime => match value {
@@ -162,8 +166,13 @@ fn leaf(value: &mut Value, ty: &Type, place: &Place<'_>) -> Result<(), Error> {
                         "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
                     )));
                 };
-                let canonical =
-                    if matches!(ty, Type::Time) { rfc3339(seconds) } else { rfc3339_micro(seconds, nanos) };
+                if matches!(ty, Type::MicroTime) && !has_micros(text) {
+                    return Err(Error::new(format!(
+                        "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {:?} as \".000000\"",
+                        text.get(19..).unwrap_or_default()
+                    )));
+                }
+                let canonical = if matches!(ty, Type::Time) { rfc3339(seconds) } else { rfc3339_micro(seconds, nanos) };
                 *value = Value::from(canonical);
             }
             other => return Err(place.mismatch(other, "string")),
@@ -212,6 +221,12 @@ fn leaf(value: &mut Value, ty: &Type, place: &Place<'_>) -> Result<(), Error> {
         },
     }
     Ok(())
+}
+
+/// Upstream reads a time with microseconds only with exactly six digits of them.
+fn has_micros(text: &str) -> bool {
+    let digits = text.get(20..).unwrap_or_default().bytes().take_while(u8::is_ascii_digit).count();
+    text.as_bytes().get(19) == Some(&b'.') && digits == 6
 }
 
 /// What `null` means as an element of a list or map.

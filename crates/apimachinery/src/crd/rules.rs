@@ -79,7 +79,8 @@ fn root_for_status(schema: &Document<'_>, path: &Path<'_>, errors: &mut Errors) 
     ];
     let ty = schema.text("type");
     if !ty.is_empty() && ty != "object" {
-        let words = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        let words =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.invalid(&path.child("openAPIV3Schema.type"), ty, words);
     }
     let zero = |v: &Value| match v {
@@ -112,8 +113,11 @@ fn walk(schema: &Document<'_>, place: Place<'_>, path: &Path<'_>, errors: &mut E
             errors.forbidden(&at, "additionalProperties and properties are mutual exclusive");
         }
         if let Some(inner) = schema.present("additionalProperties") {
-            let no_default =
-                if place.inside_meta { "inside additionalProperties applying to object metadata" } else { place.no_default };
+            let no_default = if place.inside_meta {
+                "inside additionalProperties applying to object metadata"
+            } else {
+                place.no_default
+            };
             walk(&inner, Place { no_default, ..below }, &at, errors);
         }
     }
@@ -230,7 +234,7 @@ fn extensions(schema: &Document<'_>, path: &Path<'_>, errors: &mut Errors) {
     if let Some(list_type) = list_type
         && !matches!(list_type, "atomic" | "set" | "map")
     {
-        errors.not_supported(&path.child("x-kubernetes-list-type"), list_type, &["atomic", "set", "map"]);
+        errors.not_listed(&path.child("x-kubernetes-list-type"), list_type, &["atomic", "set", "map"]);
     }
     let keys = schema.list("x-kubernetes-list-map-keys");
     if !keys.is_empty() && list_type != Some("map") {
@@ -263,7 +267,11 @@ fn keyed(schema: &Document<'_>, keys: &[Value], path: &Path<'_>, errors: &mut Er
     let items = match (schema.value("items"), schema.present("items")) {
         (None, _) => return errors.required(&at, "must have a schema if x-kubernetes-list-type is map"),
         (Some(other), None) => {
-            return errors.invalid(&at, other.clone(), "must only have a single schema if x-kubernetes-list-type is map");
+            return errors.invalid(
+                &at,
+                other.clone(),
+                "must only have a single schema if x-kubernetes-list-type is map",
+            );
         }
         (_, Some(items)) => items,
     };
@@ -355,7 +363,15 @@ fn defaults(schema: &Document<'_>, root: &Struct, top: bool, path: &Path<'_>, er
             if json_text::write(&tree) != before {
                 errors.invalid(&at, default.clone(), "must not have unknown fields");
             }
-            crate::validate::node(default, None, &node, &at, errors);
+            let mut found = Errors::new();
+            crate::validate::node(default, None, &node, &Path::ROOT, &mut found);
+            for mut error in found {
+                error.field = match error.field.as_str() {
+                    "" | "<nil>" => at.to_string(),
+                    below => format!("{at}.{below}"),
+                };
+                errors.push(error);
+            }
         }
     }
     if let Some(items) = schema.present("items") {

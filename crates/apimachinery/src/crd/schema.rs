@@ -6,8 +6,8 @@ use super::document::Document;
 use crate::json_text;
 use crate::meta::ObjectMeta;
 use crate::schema::{
-    AnyKind, Api, Bound, CelRule, Facets, Field, Junctors, ListType, Literal, Node, Omit, Patch, Ref, Struct, StructRef,
-    Text, Type,
+    AnyKind, Api, Bound, CelRule, Facets, Field, Junctors, ListType, Literal, Node, Omit, Patch, Ref, Struct,
+    StructRef, Text, Type,
 };
 use crate::value::Value;
 
@@ -17,7 +17,7 @@ use crate::value::Value;
 /// A sentence that names the keyword, when the schema uses one that has no structural meaning.
 pub fn structural_schema(schema: Option<&Value>) -> Result<Struct, String> {
     let document = Document::of(schema);
-    unsupported(&document)?;
+    unsupported_anywhere(&document)?;
     let mut shape = object(&document, Level::Root)?;
     // A resource without a schema is kept whole.
     shape.preserve_unknown |= schema.is_none_or(Value::is_null);
@@ -58,6 +58,22 @@ pub(super) fn unsupported(schema: &Document<'_>) -> Result<(), String> {
     Ok(())
 }
 
+fn unsupported_anywhere(schema: &Document<'_>) -> Result<(), String> {
+    unsupported(schema)?;
+    for key in ["items", "additionalProperties", "not"] {
+        if let Some(below) = schema.present(key) {
+            unsupported_anywhere(&below)?;
+        }
+    }
+    for (_, below) in schema.members("properties") {
+        unsupported_anywhere(&below)?;
+    }
+    for below in ["allOf", "anyOf", "oneOf"].iter().flat_map(|key| schema.documents(key)) {
+        unsupported_anywhere(&below)?;
+    }
+    Ok(())
+}
+
 /// The schema at one position.
 pub(super) fn node(schema: &Document<'_>) -> Result<Node, String> {
     unsupported(schema)?;
@@ -87,9 +103,7 @@ fn map_of(schema: &Document<'_>) -> Result<Option<Type>, String> {
         return Ok(None);
     }
     Ok(match schema.value("additionalProperties") {
-        Some(Value::Map(_)) => {
-            Some(Type::Map(Ref::Shared(Arc::new(node(&schema.object("additionalProperties"))?))))
-        }
+        Some(Value::Map(_)) => Some(Type::Map(Ref::Shared(Arc::new(node(&schema.object("additionalProperties"))?)))),
         // Members of no stated type: scalars are kept, what is inside objects is not known and so pruned.
         Some(Value::Bool(true)) => Some(Type::Map(Ref::Shared(Arc::new(Node::of(Type::Any(AnyKind::Free)))))),
         _ => None,
@@ -216,9 +230,8 @@ fn branches(schema: &Document<'_>, key: &str) -> Result<Vec<Node>, String> {
 /// What is declared beside the type; nothing when nothing is.
 fn facets(schema: &Document<'_>) -> Result<Option<Ref<Facets>>, String> {
     let limit = |key: &str| schema.integer(key).and_then(|n| u64::try_from(n).ok());
-    let bound = |key: &str, exclusive: &str| {
-        schema.number(key).map(|value| Bound { value, exclusive: schema.flag(exclusive) })
-    };
+    let bound =
+        |key: &str, exclusive: &str| schema.number(key).map(|value| Bound { value, exclusive: schema.flag(exclusive) });
     let junctors = Junctors {
         all_of: branches(schema, "allOf")?,
         any_of: branches(schema, "anyOf")?,
@@ -302,9 +315,33 @@ fn enum_text(value: &Value) -> Text {
 /// Formats without a meaning to the server are dropped, as they must not refuse anything.
 fn supported_format<'a>(ty: &str, format: &'a str) -> &'a str {
     const STRINGS: [&str; 27] = [
-        "bsonobjectid", "uri", "email", "hostname", "ipv4", "ipv6", "cidr", "mac", "uuid", "uuid3", "uuid4", "uuid5",
-        "isbn", "isbn10", "isbn13", "creditcard", "ssn", "hexcolor", "rgbcolor", "byte", "password", "date",
-        "duration", "datetime", "k8sshortname", "k8slongname", "",
+        "bsonobjectid",
+        "uri",
+        "email",
+        "hostname",
+        "ipv4",
+        "ipv6",
+        "cidr",
+        "mac",
+        "uuid",
+        "uuid3",
+        "uuid4",
+        "uuid5",
+        "isbn",
+        "isbn10",
+        "isbn13",
+        "creditcard",
+        "ssn",
+        "hexcolor",
+        "rgbcolor",
+        "byte",
+        "password",
+        "date",
+        "duration",
+        "datetime",
+        "k8sshortname",
+        "k8slongname",
+        "",
     ];
     let known = match ty {
         "" | "string" => STRINGS.contains(&format.replace('-', "").as_str()),

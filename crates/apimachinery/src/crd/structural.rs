@@ -95,12 +95,14 @@ fn invariants(schema: &Document<'_>, level: Level, path: &Path<'_>, errors: &mut
             errors.invalid(&at.child("type"), metadata.text("type"), "must be object");
         }
         if level == Level::Root && !restricts_names_only(&metadata) {
-            let words = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            let words =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             errors.forbidden(&at, words);
         }
     }
     if embedded && !preserve && schema.object("properties").map().is_empty() {
-        let words = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let words =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         errors.required(&path.child("properties"), words);
     }
 }

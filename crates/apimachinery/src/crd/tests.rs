@@ -96,7 +96,7 @@ fn objects_are_refused_in_upstreams_words() {
     assert_eq!(
         faults(&kind, bad, None),
         [
-            r#"spec.color: Unsupported value: "blue": supported values: "green", "red""#,
+            r#"spec.color: Unsupported value: "blue": supported values: "red", "green""#,
             r#"<nil>: Invalid value: "": "spec.either" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
             r#"spec.labels.k: Invalid value: "integer": spec.labels.k in body must be of type string: "integer""#,
             r#"spec.parts[0].name: Invalid value: "A": spec.parts[0].name in body should match '^[a-z]+$'"#,
@@ -119,9 +119,15 @@ fn objects_are_refused_in_upstreams_words() {
 
 #[test]
 fn schemas_that_are_not_structural_are_refused() {
+    let unknown = r#"{"type":"object","properties":{"a":{"type":"object","default":{"b":1},"properties":{}}}}"#;
+    let why = r#"spec.validation.openAPIV3Schema.properties[a].default: Invalid value: {"b":1}: must not have unknown fields"#;
+    assert_eq!(refusals(&crd(unknown)), [why]);
     for (schema, why) in [
         (r#"{"properties":{}}"#, "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root"),
-        (r#"{"type":"string"}"#, r#"spec.validation.openAPIV3Schema.type: Invalid value: "string": must be object at the root"#),
+        (
+            r#"{"type":"string"}"#,
+            r#"spec.validation.openAPIV3Schema.type: Invalid value: "string": must be object at the root"#,
+        ),
         (
             r#"{"type":"object","properties":{"a":{}}}"#,
             "spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields",
@@ -140,7 +146,7 @@ fn schemas_that_are_not_structural_are_refused() {
         ),
         (
             r#"{"type":"object","properties":{"a":{"type":"integer","default":"x"}}}"#,
-            r#"spec.validation.openAPIV3Schema.properties[a].default: Invalid value: "string": spec.validation.openAPIV3Schema.properties[a].default in body must be of type integer: "string""#,
+            r#"spec.validation.openAPIV3Schema.properties[a].default: Invalid value: "string":  in body must be of type integer: "string""#,
         ),
         (
             r#"{"type":"object","properties":{"a":{"type":"array","items":{"type":"object"},"x-kubernetes-list-type":"map"}}}"#,

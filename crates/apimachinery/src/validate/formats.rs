@@ -42,8 +42,7 @@ pub(super) fn fits(text: &str, format: &str) -> bool {
 }
 
 static SSN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$").ok());
-static HEX_COLOR: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$").ok());
+static HEX_COLOR: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$").ok());
 static RGB_COLOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let part = r"\s*(0|[1-9][0-9]?|1[0-9][0-9]?|2[0-4][0-9]|25[0-5])\s*";
     Regex::new(&format!(r"^rgb\({part},{part},{part}\)$")).ok()
@@ -197,16 +196,41 @@ fn duration(text: &str) -> bool {
         return true;
     }
     const UNITS: [&str; 27] = [
-        "ns", "nano", "nanos", "nanosecond", "nanoseconds", "us", "µs", "micro", "micros", "microsecond",
-        "microseconds", "ms", "milli", "millis", "millisecond", "milliseconds", "s", "sec", "secs", "second",
-        "seconds", "m", "min", "minute", "minutes", "h", "hr",
+        "ns",
+        "nano",
+        "nanos",
+        "nanosecond",
+        "nanoseconds",
+        "us",
+        "µs",
+        "micro",
+        "micros",
+        "microsecond",
+        "microseconds",
+        "ms",
+        "milli",
+        "millis",
+        "millisecond",
+        "milliseconds",
+        "s",
+        "sec",
+        "secs",
+        "second",
+        "seconds",
+        "m",
+        "min",
+        "minute",
+        "minutes",
+        "h",
+        "hr",
     ];
     const LONG: [&str; 7] = ["hour", "hours", "d", "day", "days", "w", "week"];
     let text = text.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = unit.trim().to_lowercase();
-    number.parse::<f64>().is_ok() && (UNITS.contains(&unit.as_str()) || LONG.contains(&unit.as_str()) || unit == "weeks")
+    number.parse::<f64>().is_ok()
+        && (UNITS.contains(&unit.as_str()) || LONG.contains(&unit.as_str()) || unit == "weeks")
 }
 
 #[cfg(test)]

@@ -83,13 +83,8 @@ fn owners(meta: &Map, root: &Path<'_>, errors: &mut Errors) {
 
 fn finalizers(meta: &Map, root: &Path<'_>, errors: &mut Errors) {
     let path = root.child("finalizers");
-    let list: Vec<&str> = meta
-        .get("finalizers")
-        .and_then(Value::as_list)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let list: Vec<&str> =
+        meta.get("finalizers").and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_str).collect();
     for (i, name) in list.iter().enumerate() {
         for why in validation::qualified_name(name) {
             errors.invalid(&path.index(i), *name, why);
