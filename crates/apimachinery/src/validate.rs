@@ -109,9 +109,7 @@ pub fn node(value: &Value, old: Option<&Value>, node: &Node, path: &Path<'_>, er
         mistyped(value, type_name(&node.ty), &facets.format, path, errors);
     }
     junctors(value, facets, path, errors);
-    if fits {
-        scalar(value, facets, path, errors);
-    }
+    scalar(value, facets, path, errors);
     if matches!(node.ty, Type::Int32 | Type::Int64) {
         range(value, &facets.format, path, errors);
     }
