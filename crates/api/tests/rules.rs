@@ -15,6 +15,19 @@ use apimachinery::{Errors, Kind, Map, RulesCx, Value, defaults};
 
 const GOLDENS: &str = "tests/rules.jsonl";
 
+/// Objects that use more fields than the examples, by resource.
+const RICH: &str = include_str!("rules_rich.json");
+
+/// Cases that a struct cannot tell apart (an empty list given, and none), and what upstream's service storage fills in
+/// before its strategy sees it.
+const UNLIKE: &[(&str, &str)] = &[
+    ("autoscaling/v2, Resource=horizontalpodautoscalers", "rich example spec.behavior.scaleUp.policies emptied"),
+    ("autoscaling/v2, Resource=horizontalpodautoscalers", "rich example spec.behavior.scaleUp.policies.0 removed"),
+    ("/v1, Resource=services", "rich example spec.clusterIPs removed"),
+    ("/v1, Resource=services", "rich example spec.clusterIPs emptied"),
+    ("/v1, Resource=services", "rich example spec.clusterIPs.0 removed"),
+];
+
 /// A kind's object as a client would send it.
 struct Case {
     kind: Kind,
@@ -34,18 +47,18 @@ fn spoilt_examples_are_refused_as_upstream_refuses_them() {
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
         update();
     }
-    let kinds: BTreeMap<String, Kind> = api::kinds().into_iter().map(|kind| (kind.gvr().to_string(), kind)).collect();
+    let cases: BTreeMap<(String, String), Case> =
+        cases().into_iter().map(|case| ((case.kind.gvr().to_string(), case.what.clone()), case)).collect();
     let goldens = std::fs::read_to_string(GOLDENS).expect("the goldens are part of the repository");
     let (mut same, mut differing) = (0, Vec::new());
     for line in goldens.lines() {
         let golden = json::parse(line.as_bytes()).unwrap();
-        let kind = &kinds[golden.str_at(&["resource"]).unwrap()];
-        let case = Case {
-            kind: kind.clone(),
-            what: golden.str_at(&["what"]).unwrap().into(),
-            object: golden.get("object").unwrap().clone(),
-        };
-        let ours = answer(&case);
+        let (resource, what) = (golden.str_at(&["resource"]).unwrap(), golden.str_at(&["what"]).unwrap());
+        if UNLIKE.contains(&(resource, what)) {
+            continue;
+        }
+        let case = cases.get(&(resource.into(), what.into())).expect("examples changed: UPDATE_GOLDENS=1");
+        let ours = answer(case);
         let theirs: BTreeSet<String> =
             golden.get("errors").unwrap().as_list().unwrap().iter().map(|e| normal(e.as_str().unwrap())).collect();
         if ours == theirs {
@@ -98,7 +111,12 @@ fn normal(error: &str) -> String {
         && (rest.starts_with('{') || rest.starts_with('['))
     {
         let end = rest.rfind("}: ").into_iter().chain(rest.rfind("]: ")).max();
-        return format!("{field}: Invalid value: …{}", end.map_or("", |end| &rest[end + 1..]));
+        let message = end.map_or("", |end| &rest[end + 1..]);
+        // Here upstream passes its message as the value.
+        if message.contains("specifying one of OnExitCodes") {
+            return format!("{field}: Invalid value{message}");
+        }
+        return format!("{field}: Invalid value: …{message}");
     }
     error.to_string()
 }
@@ -127,9 +145,17 @@ fn answer(case: &Case) -> BTreeSet<String> {
 
 /// Every example, and every example with one leaf spoilt in each way that its type allows.
 fn cases() -> Vec<Case> {
+    let rich = json::parse(RICH.as_bytes()).unwrap();
     let mut cases = Vec::new();
-    for kind in api::kinds() {
-        let object = json::parse(kind.example.as_bytes()).unwrap();
+    let examples = api::kinds().into_iter().flat_map(|kind| {
+        let example = json::parse(kind.example.as_bytes()).unwrap();
+        let rich = rich.get(&kind.gvr().to_string()).cloned();
+        [Some(("example", example)), rich.map(|rich| ("rich example", rich))]
+            .into_iter()
+            .flatten()
+            .map(move |(which, object)| (kind.clone(), which, object))
+    });
+    for (kind, which, object) in examples {
         let mut paths = Vec::new();
         leaves(&object, &mut Vec::new(), &mut paths);
         for path in paths {
@@ -137,10 +163,14 @@ fn cases() -> Vec<Case> {
                 let mut changed = object.clone();
                 set(&mut changed, &path, value);
                 let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-                cases.push(Case { kind: kind.clone(), what: format!("{} {how}", path.join(".")), object: changed });
+                cases.push(Case {
+                    kind: kind.clone(),
+                    what: format!("{which} {} {how}", path.join(".")),
+                    object: changed,
+                });
             }
         }
-        cases.push(Case { kind, what: "example".into(), object });
+        cases.push(Case { kind, what: which.into(), object });
     }
     cases
 }
@@ -261,7 +291,6 @@ fn update() {
         let mut map = Map::new();
         map.insert("resource", case.kind.gvr().to_string());
         map.insert("what", case.what.as_str());
-        map.insert("object", case.object.clone());
         map.insert("errors", answer.get("errors").cloned().unwrap_or_default());
         goldens.push_str(std::str::from_utf8(&json::encode_free(&Value::Map(map))).unwrap().trim_end());
         goldens.push('\n');

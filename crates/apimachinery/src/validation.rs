@@ -343,7 +343,7 @@ pub fn nonnegative(errors: &mut Errors, path: &Path<'_>, value: i64) {
 /// Reports a number that is not above zero.
 pub fn positive(errors: &mut Errors, path: &Path<'_>, value: i64) {
     if value <= 0 {
-        errors.invalid(path, value, "must be greater than 0");
+        errors.invalid(path, value, "must be greater than zero");
     }
 }
 

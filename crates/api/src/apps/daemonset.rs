@@ -177,7 +177,7 @@ impl Rules for DaemonSet {
                     _ => {}
                 }
             }
-            _ => errors.not_supported(&strategy, spec.update_strategy.to_value(), &["OnDelete", "RollingUpdate"]),
+            _ => errors.not_supported(&strategy, spec.update_strategy.to_value(), &["RollingUpdate", "OnDelete"]),
         }
         nonnegative(errors, &path.child("revisionHistoryLimit"), i64::from(spec.revision_history_limit.unwrap_or(0)));
     }

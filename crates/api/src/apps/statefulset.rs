@@ -217,7 +217,7 @@ impl Rules for StatefulSet {
         if let Some(policy) = &spec.persistent_volume_claim_retention_policy {
             for (field, value) in [("whenDeleted", &policy.when_deleted), ("whenScaled", &policy.when_scaled)] {
                 if !matches!(value.as_str(), "Delete" | "Retain") {
-                    errors.not_supported(&retention.child(field), value.as_str(), &["Delete", "Retain"]);
+                    errors.not_supported(&retention.child(field), value.as_str(), &["Retain", "Delete"]);
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! HorizontalPodAutoscaler: adjusts a workload's replicas to metrics.
 
 use crate::checks::{maybe_one_of, name};
+use crate::quantities::container_resource_name;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::validation::{dns_subdomain, path_segment, require};
+use apimachinery::validation::{check, dns_label, dns_subdomain, path_segment, qualified_name, require};
 use apimachinery::{Api, Errors, Kind, Path, Quantity, Rules, RulesCx, Time, Value};
 
 use crate::cells::{items, number, scalar_or, str_of};
@@ -330,8 +331,8 @@ impl Rules for HorizontalPodAutoscaler {
         name(errors, &self.metadata, dns_subdomain);
         let path = Path::new("spec");
         let (min, max) = (self.spec.min_replicas, self.spec.max_replicas);
-        if let Some(min) = min.filter(|min| *min < 1) {
-            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
+        if let Some(min) = min.filter(|min| *min < 0) {
+            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 0");
         }
         let field = path.child("maxReplicas");
         if max == 0 {
@@ -352,6 +353,11 @@ impl Rules for HorizontalPodAutoscaler {
             errors.invalid(&field.child("apiVersion"), target.api_version.as_str(), message);
         }
         let metrics = path.child("metrics");
+        let elsewhere = self.spec.metrics.iter().any(|m| matches!(m.type_.as_str(), "Object" | "External"));
+        if min == Some(0) && !elsewhere {
+            let message = "must specify at least one Object or External metric to support scaling to zero replicas";
+            errors.forbidden(&metrics, message);
+        }
         for (i, metric) in self.spec.metrics.iter().enumerate() {
             metric_spec(errors, &metrics.index(i), metric);
         }
@@ -389,6 +395,59 @@ fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
             errors.forbidden(&path.child(field), "must populate the given metric source only");
         }
     }
+    if let Some(source) = &metric.container_resource {
+        let path = path.child("containerResource");
+        if source.container.is_empty() {
+            errors.required(&path.child("container"), "must specify a container");
+        } else {
+            check(errors, &path.child("container"), &source.container, dns_label);
+        }
+        if !source.name.is_empty() {
+            container_resource_name(errors, &path.child("name"), &source.name);
+            if !qualified_name(&source.name).is_empty() && !source.name.contains('/') {
+                let message = "must be a standard resource for containers";
+                errors.invalid(&path.child("name"), source.name.as_str(), message);
+            }
+        }
+    }
+    if let Some(source) = &metric.pods {
+        let path = path.child("pods");
+        identifier(errors, &path.child("metric"), &source.metric);
+        let target = path.child("target");
+        target_type(errors, &target, &source.target);
+        if source.target.average_value.as_ref().is_none_or(|q| q.is_negative() || q.is_zero_amount()) {
+            errors.required(&target.child("averageValue"), "must specify a positive target averageValue");
+        }
+    }
+    if let Some(source) = &metric.object {
+        let path = path.child("object");
+        let described = path.child("describedObject");
+        require(errors, &described.child("kind"), &source.described_object.kind, path_segment);
+        require(errors, &described.child("name"), &source.described_object.name, path_segment);
+        identifier(errors, &path.child("metric"), &source.metric);
+        let target = path.child("target");
+        target_type(errors, &target, &source.target);
+        if source.target.value.is_none() && source.target.average_value.is_none() {
+            errors.required(&target.child("averageValue"), "must set either a target value or averageValue");
+        }
+    }
+    if let Some(source) = &metric.external {
+        let path = path.child("external");
+        identifier(errors, &path.child("metric"), &source.metric);
+        let target = path.child("target");
+        target_type(errors, &target, &source.target);
+        match (&source.target.value, &source.target.average_value) {
+            (None, None) => {
+                let message = "must set either a target value for metric or a per-pod target";
+                errors.required(&target.child("averageValue"), message);
+            }
+            (Some(_), Some(_)) => {
+                let message = "may not set both a target value for metric and a per-pod target";
+                errors.forbidden(&target.child("value"), message);
+            }
+            _ => {}
+        }
+    }
     let targets = [
         ("resource", metric.resource.as_ref().map(|m| (&m.name, &m.target))),
         ("containerResource", metric.container_resource.as_ref().map(|m| (&m.name, &m.target))),
@@ -400,13 +459,7 @@ fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
             errors.required(&path.child("name"), "must specify a resource name");
         }
         let field = path.child("target");
-        if target.type_.is_empty() {
-            errors.required(&field.child("type"), "must specify a metric target type");
-        }
-        if !matches!(target.type_.as_str(), "Utilization" | "Value" | "AverageValue") {
-            let message = "must be either Utilization, Value, or AverageValue";
-            errors.invalid(&field.child("type"), target.type_.as_str(), message);
-        }
+        target_type(errors, &field, target);
         match (target.average_utilization, &target.average_value) {
             (None, None) => {
                 let message = "must set either a target raw value or a target utilization";
@@ -421,6 +474,26 @@ fn metric_spec(errors: &mut Errors, path: &Path<'_>, metric: &MetricSpec) {
             }
             _ => {}
         }
+    }
+}
+
+/// The name and selector of a metric.
+fn identifier(errors: &mut Errors, path: &Path<'_>, metric: &MetricIdentifier) {
+    if metric.name.is_empty() {
+        errors.required(&path.child("name"), "must specify a metric name");
+    } else {
+        check(errors, &path.child("name"), &metric.name, path_segment);
+    }
+}
+
+fn target_type(errors: &mut Errors, path: &Path<'_>, target: &MetricTarget) {
+    let field = path.child("type");
+    if target.type_.is_empty() {
+        errors.required(&field, "must specify a metric target type");
+    }
+    if !matches!(target.type_.as_str(), "Utilization" | "Value" | "AverageValue") {
+        let message = "must be either Utilization, Value, or AverageValue";
+        errors.invalid(&field, target.type_.as_str(), message);
     }
 }
 

@@ -90,8 +90,8 @@ impl Rules for HorizontalPodAutoscaler {
         name(errors, &self.metadata, dns_subdomain);
         let path = Path::new("spec");
         let (min, max) = (self.spec.min_replicas, self.spec.max_replicas);
-        if let Some(min) = min.filter(|min| *min < 1) {
-            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
+        if let Some(min) = min.filter(|min| *min < 0) {
+            errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 0");
         }
         let field = path.child("maxReplicas");
         if max == 0 {

@@ -6,7 +6,7 @@ use crate::core::pod::defaults::pod_template_defaults;
 use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
-use apimachinery::validation::{check, dns_subdomain, nonnegative, qualified_name};
+use apimachinery::validation::{check, dns_label, dns_subdomain, nonnegative, qualified_name};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::batch::podgroup::{
@@ -261,6 +261,20 @@ impl Rules for Job {
         job_spec(errors, &path, &self.spec);
     }
 
+    fn validate_create(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
+        // The names of the pods of an indexed job are their hostnames.
+        if self.spec.completion_mode.as_deref() == Some("Indexed")
+            && let Some(last) = self.spec.completions.map(|count| count - 1).filter(|last| *last >= 0)
+        {
+            let pod = format!("{}-{last}", self.metadata.name);
+            if !dns_label(&pod).is_empty() {
+                let metadata = Path::new("metadata");
+                let message = format!("will not able to create pod with invalid DNS label: {pod}");
+                errors.invalid(&metadata.child("name"), self.metadata.name.as_str(), message);
+            }
+        }
+    }
+
     fn validate_update(&self, old: &Self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         let path = Path::new("spec");
         let (new, old) = (&self.spec, &old.spec);
@@ -358,7 +372,7 @@ pub(crate) fn job_spec(errors: &mut Errors, path: &Path<'_>, spec: &JobSpec) {
     if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
         errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
-    maybe_one_of(errors, &path.child("completionMode"), spec.completion_mode.as_ref(), &["Indexed", "NonIndexed"]);
+    maybe_one_of(errors, &path.child("completionMode"), spec.completion_mode.as_ref(), &["NonIndexed", "Indexed"]);
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     if indexed {
         if spec.completions.is_none() {
@@ -373,7 +387,11 @@ pub(crate) fn job_spec(errors: &mut Errors, path: &Path<'_>, spec: &JobSpec) {
         {
             errors.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to completions");
         }
-    } else {
+        if let Some(failed) = spec.max_failed_indexes.filter(|failed| *failed > 100_000) {
+            errors.invalid(&path.child("maxFailedIndexes"), failed, "must be less than or equal to 100000");
+        }
+    }
+    if spec.completion_mode.as_deref().is_none_or(|mode| mode == "NonIndexed") {
         let set =
             [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)];
         for (field, value) in set {
@@ -381,22 +399,22 @@ pub(crate) fn job_spec(errors: &mut Errors, path: &Path<'_>, spec: &JobSpec) {
                 errors.invalid(&path.child(field), value, "requires indexed completion mode");
             }
         }
-        if let Some(policy) = &spec.success_policy {
-            errors.invalid(&path.child("successPolicy"), policy.to_value(), "requires indexed completion mode");
-        }
+    }
+    if let Some(policy) = spec.success_policy.as_ref().filter(|_| !indexed) {
+        errors.invalid(&path.child("successPolicy"), policy.to_value(), "requires indexed completion mode");
     }
     if let Some(policy) = &spec.pod_failure_policy {
         failure_policy(errors, &path.child("podFailurePolicy"), policy, spec);
     }
     if let Some(policy) = spec.success_policy.as_ref().filter(|_| indexed) {
-        success_policy(errors, &path.child("successPolicy"), policy);
+        success_policy(errors, &path.child("successPolicy"), policy, spec.completions.unwrap_or(0));
     }
     if let Some(policy) = &spec.pod_replacement_policy {
         let field = path.child("podReplacementPolicy");
-        if !matches!(policy.as_str(), "Failed" | "TerminatingOrFailed") {
-            errors.not_supported(&field, policy.as_str(), &["Failed", "TerminatingOrFailed"]);
-        } else if spec.pod_failure_policy.is_some() && policy != "Failed" {
+        if spec.pod_failure_policy.is_some() && policy != "Failed" {
             errors.not_supported(&field, policy.as_str(), &["Failed"]);
+        } else if !matches!(policy.as_str(), "Failed" | "TerminatingOrFailed") {
+            errors.not_supported(&field, policy.as_str(), &["Failed", "TerminatingOrFailed"]);
         }
     }
     let template = path.child("template");
@@ -438,7 +456,9 @@ fn failure_policy(errors: &mut Errors, path: &Path<'_>, policy: &PodFailurePolic
         }
         if let Some(codes) = &rule.on_exit_codes {
             let path = path.child("onExitCodes");
-            if !matches!(codes.operator.as_str(), "In" | "NotIn") {
+            if codes.operator.is_empty() {
+                errors.required(&path.child("operator"), "valid values: [\"In\" \"NotIn\"]");
+            } else if !matches!(codes.operator.as_str(), "In" | "NotIn") {
                 errors.not_supported(&path.child("operator"), codes.operator.as_str(), &["In", "NotIn"]);
             }
             if let Some(name) = &codes.container_name {
@@ -451,6 +471,9 @@ fn failure_policy(errors: &mut Errors, path: &Path<'_>, policy: &PodFailurePolic
             let values = path.child("values");
             if codes.values.is_empty() {
                 errors.invalid(&values, codes.values.to_value(), "at least one value is required");
+            }
+            if !codes.values.is_sorted() {
+                errors.invalid(&values, codes.values.to_value(), "must be ordered");
             }
             for (j, value) in codes.values.iter().enumerate() {
                 if *value == 0 && codes.operator == "In" {
@@ -470,7 +493,7 @@ fn failure_policy(errors: &mut Errors, path: &Path<'_>, policy: &PodFailurePolic
     }
 }
 
-fn success_policy(errors: &mut Errors, path: &Path<'_>, policy: &SuccessPolicy) {
+fn success_policy(errors: &mut Errors, path: &Path<'_>, policy: &SuccessPolicy, completions: i32) {
     let rules = path.child("rules");
     if policy.rules.is_empty() {
         errors.required(&rules, "at least one rules must be specified when the successPolicy is specified");
@@ -483,7 +506,57 @@ fn success_policy(errors: &mut Errors, path: &Path<'_>, policy: &SuccessPolicy) 
             let message = "at least one of succeededCount or succeededIndexes must be specified";
             errors.required(&rules.index(i), message);
         }
+        let path = rules.index(i);
+        let named = rule.succeeded_indexes.as_deref().map(|text| (text, count_indexes(text, completions)));
+        if let Some((text, Err(fault))) = &named {
+            let message = format!("error parsing succeededIndexes: {fault}");
+            errors.invalid(&path.child("succeededIndexes"), *text, message);
+        }
+        if let Some(count) = rule.succeeded_count {
+            let field = path.child("succeededCount");
+            nonnegative(errors, &field, i64::from(count));
+            if count > completions {
+                let message =
+                    format!("must be less than or equal to {completions} (the number of specified completions)");
+                errors.invalid(&field, count, message);
+            }
+            if let Some((_, named)) = named {
+                let named = named.unwrap_or(0);
+                if count > named {
+                    let message = format!(
+                        "must be less than or equal to {named} (the number of indexes in the specified succeededIndexes field)"
+                    );
+                    errors.invalid(&field, count, message);
+                }
+            }
+        }
     }
+}
+
+/// How many indexes a text such as `0-2,5` names; they must be in order and below the number of completions.
+fn count_indexes(text: &str, completions: i32) -> Result<i32, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let mut count = 0;
+    let mut before = None;
+    for part in text.split(',') {
+        let number = |text: &str| -> Result<i32, String> {
+            let index =
+                text.parse::<i32>().map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
+            if index >= completions { Err(format!("too large index: {text:?}")) } else { Ok(index) }
+        };
+        let (first, last) = match part.split_once('-') {
+            None => (number(part)?, number(part)?),
+            Some((first, last)) => (number(first)?, number(last)?),
+        };
+        if before.is_some_and(|before| first <= before) || last < first {
+            return Err(format!("non-increasing order, previous: {}, current: {first}", before.unwrap_or(first)));
+        }
+        count += last - first + 1;
+        before = Some(last);
+    }
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -392,9 +392,12 @@ impl Rules for PersistentVolume {
         if !policies.contains(&policy.as_str()) {
             errors.not_supported(&path.child("persistentVolumeReclaimPolicy"), policy.as_str(), &policies);
         }
-        if let Some(required) = spec.node_affinity.as_ref().and_then(|a| a.required.as_ref()) {
-            let affinity = path.child("nodeAffinity");
-            node_selector(errors, &affinity.child("required"), required);
+        if let Some(affinity) = &spec.node_affinity {
+            let path = path.child("nodeAffinity");
+            match &affinity.required {
+                None => errors.required(&path.child("required"), "must specify required node constraints"),
+                Some(required) => node_selector(errors, &path.child("required"), required),
+            }
         }
         source(errors, &path, spec);
         if !spec.storage_class_name.is_empty() {

@@ -215,6 +215,13 @@ impl Rules for PersistentVolumeClaim {
 impl PersistentVolumeClaimSpec {
     /// Keeps `dataSource` and `dataSourceRef` equal where one can say what the other says.
     fn normalize_sources(&mut self) {
+        // The older field knows two kinds; others in it are dropped, as they always were.
+        let known = |group: Option<&String>, kind: &str| match kind {
+            "PersistentVolumeClaim" => group.is_none_or(|group| group.is_empty()),
+            "VolumeSnapshot" => group.is_some_and(|group| group == "snapshot.storage.k8s.io"),
+            _ => false,
+        };
+        self.data_source = self.data_source.take().filter(|s| known(s.api_group.as_ref(), &s.kind));
         match (&self.data_source, &self.data_source_ref) {
             (Some(source), None) => {
                 self.data_source_ref = Some(TypedObjectReference {
@@ -225,13 +232,7 @@ impl PersistentVolumeClaimSpec {
                 });
             }
             (None, Some(reference)) if reference.namespace.as_ref().is_none_or(|n| n.is_empty()) => {
-                let group = reference.api_group.as_deref().unwrap_or("");
-                let known = match reference.kind.as_str() {
-                    "PersistentVolumeClaim" => group.is_empty(),
-                    "VolumeSnapshot" => group == "snapshot.storage.k8s.io",
-                    _ => false,
-                };
-                if known {
+                if known(reference.api_group.as_ref(), &reference.kind) {
                     self.data_source = Some(TypedLocalObjectReference {
                         api_group: reference.api_group.clone(),
                         kind: reference.kind.clone(),

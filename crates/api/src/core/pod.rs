@@ -148,6 +148,9 @@ impl Rules for Pod {
         validate::pod_annotations(errors, &self.metadata.annotations, &self.spec);
         let around = validate::Surroundings { metadata: Some(&self.metadata) };
         validate::pod_spec(errors, &spec, &self.spec, &around);
+        if self.spec.service_account_name.is_empty() {
+            validate::no_tokens(errors, &spec.child("volumes"), &self.spec.volumes);
+        }
         if let Some(seconds) = self.spec.termination_grace_period_seconds {
             nonnegative(errors, &spec.child("terminationGracePeriodSeconds"), seconds);
         }

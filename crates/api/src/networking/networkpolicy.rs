@@ -131,7 +131,7 @@ impl Rules for NetworkPolicy {
         }
         for (i, type_) in spec.policy_types.iter().enumerate() {
             if !matches!(type_.as_str(), "Ingress" | "Egress") {
-                errors.not_supported(&types.index(i), type_.as_str(), &["Egress", "Ingress"]);
+                errors.not_supported(&types.index(i), type_.as_str(), &["Ingress", "Egress"]);
             }
         }
     }
@@ -146,7 +146,7 @@ fn rule_parts(
     let list = path.child("ports");
     for (i, port) in ports.iter().enumerate() {
         let path = list.index(i);
-        maybe_one_of(errors, &path.child("protocol"), port.protocol.as_ref(), &["SCTP", "TCP", "UDP"]);
+        maybe_one_of(errors, &path.child("protocol"), port.protocol.as_ref(), &["TCP", "UDP", "SCTP"]);
         let (field, end_field) = (path.child("port"), path.child("endPort"));
         match (&port.port, port.end_port) {
             (Some(IntOrString::Int(first)), end) => {

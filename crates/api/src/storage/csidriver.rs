@@ -1,6 +1,6 @@
 //! CSIDriver: describes a storage driver.
 
-use crate::checks::{immutable, maybe_one_of, name, one_of};
+use crate::checks::{immutable, maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::validation::dns_subdomain;
@@ -102,7 +102,7 @@ impl Rules for CSIDriver {
         maybe_one_of(errors, &path.child("fsGroupPolicy"), self.spec.fs_group_policy.as_ref(), &policies);
         let modes = path.child("volumeLifecycleModes");
         for mode in &self.spec.volume_lifecycle_modes {
-            one_of(errors, &modes, mode, &["Ephemeral", "Persistent"]);
+            maybe_one_of(errors, &modes, Some(mode), &["Persistent", "Ephemeral"]);
         }
         let requests = path.child("tokenRequests");
         for (i, request) in self.spec.token_requests.iter().enumerate() {

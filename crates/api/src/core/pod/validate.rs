@@ -13,6 +13,7 @@ use crate::core::pod::security::PodSecurityContext;
 use crate::core::pod::spec::{PodDNSConfig, PodSpec, PodTemplateSpec, TopologySpreadConstraint};
 use crate::core::pod::validate_container::{containers, seccomp};
 use crate::core::pod::validate_volumes::volumes;
+use crate::core::volumes::Volume;
 
 /// What the checks of a spec know about its surroundings.
 pub(crate) struct Surroundings<'a> {
@@ -205,7 +206,7 @@ fn security_context(errors: &mut Errors, path: &Path<'_>, security: &PodSecurity
         }
     }
     let change = security.fs_group_change_policy.as_ref();
-    maybe_one_of(errors, &path.child("fsGroupChangePolicy"), change, &["OnRootMismatch", "Always"]);
+    maybe_one_of(errors, &path.child("fsGroupChangePolicy"), change, &["Always", "OnRootMismatch"]);
     let groups = security.supplemental_groups_policy.as_ref();
     maybe_one_of(errors, &path.child("supplementalGroupsPolicy"), groups, &["Merge", "Strict"]);
     let selinux = security.se_linux_change_policy.as_ref();
@@ -456,8 +457,6 @@ fn spread(errors: &mut Errors, path: &Path<'_>, constraints: &[TopologySpreadCon
         let key = path.child("topologyKey");
         if constraint.topology_key.is_empty() {
             errors.required(&key, "can not be empty");
-        } else {
-            check(errors, &key, &constraint.topology_key, qualified_name);
         }
         let when = path.child("whenUnsatisfiable");
         let modes = ["DoNotSchedule", "ScheduleAnyway"];
@@ -474,7 +473,7 @@ fn spread(errors: &mut Errors, path: &Path<'_>, constraints: &[TopologySpreadCon
         if let Some(domains) = constraint.min_domains {
             let path = path.child("minDomains");
             if domains <= 0 {
-                errors.invalid(&path, domains, "must be greater than 0");
+                errors.invalid(&path, domains, "must be greater than zero");
             }
             if constraint.when_unsatisfiable != "DoNotSchedule" {
                 let message = format!(
@@ -494,6 +493,20 @@ fn spread(errors: &mut Errors, path: &Path<'_>, constraints: &[TopologySpreadCon
         match_label_keys(errors, &path, &constraint.match_label_keys, &[], constraint.label_selector.as_ref());
         if let Some(selector) = &constraint.label_selector {
             label_selector(errors, &path.child("labelSelector"), selector);
+        }
+    }
+}
+
+/// A pod without a service account has no token to project.
+pub(crate) fn no_tokens(errors: &mut Errors, path: &Path<'_>, volumes: &[Volume]) {
+    for (i, volume) in volumes.iter().enumerate() {
+        let Some(projected) = &volume.volume_source.projected else { continue };
+        let volume_path = path.index(i);
+        let field = volume_path.child("projected");
+        let sources = field.child("sources");
+        for (j, _) in projected.sources.iter().enumerate().filter(|(_, s)| s.service_account_token.is_some()) {
+            let message = "must not be specified when serviceAccountName is not set";
+            errors.forbidden(&sources.index(j).child("serviceAccountToken"), message);
         }
     }
 }

@@ -240,7 +240,7 @@ fn ports(errors: &mut Errors, path: &Path<'_>, ports: &[ContainerPort]) {
         {
             errors.invalid(&path.child("hostPort"), port.host_port, fault);
         }
-        one_of(errors, &path.child("protocol"), &port.protocol, &["TCP", "UDP", "SCTP"]);
+        one_of(errors, &path.child("protocol"), &port.protocol, &["SCTP", "TCP", "UDP"]);
     }
 }
 
@@ -512,13 +512,19 @@ fn resources(errors: &mut Errors, path: &Path<'_>, resources: &ResourceRequireme
 
 /// Checks a seccomp profile.
 pub(crate) fn seccomp(errors: &mut Errors, path: &Path<'_>, profile: &SeccompProfile) {
-    one_of(errors, &path.child("type"), &profile.type_, &["Localhost", "RuntimeDefault", "Unconfined"]);
+    let type_ = path.child("type");
+    if profile.type_.is_empty() {
+        errors.required(&type_, "type is required when seccompProfile is set");
+    } else {
+        one_of(errors, &type_, &profile.type_, &["Localhost", "RuntimeDefault", "Unconfined"]);
+    }
     let field = path.child("localhostProfile");
     match (&profile.localhost_profile, profile.type_ == "Localhost") {
         (None, true) => errors.required(&field, "must be set when seccomp type is Localhost"),
         (Some(file), true) => descending_path(errors, &field, file),
-        (Some(file), false) => {
-            errors.invalid(&field, file.as_str(), "can only be set when seccomp type is Localhost");
+        (Some(_), false) => {
+            let shown = apimachinery::Api::to_value(profile);
+            errors.invalid(&field, shown, "can only be set when seccomp type is Localhost");
         }
         (None, false) => {}
     }

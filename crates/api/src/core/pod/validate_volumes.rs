@@ -117,7 +117,7 @@ fn content(errors: &mut Errors, path: &Path<'_>, source: &VolumeSource, which: &
             }
             no_backsteps(errors, &path.child("path"), &host.path);
             let types =
-                ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+                ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
             if let Some(type_) = &host.type_
                 && !types.contains(&type_.as_str())
             {
@@ -174,8 +174,12 @@ fn content(errors: &mut Errors, path: &Path<'_>, source: &VolumeSource, which: &
             let Some(csi) = &source.csi else { return };
             driver_name(errors, &path.child("driver"), &csi.driver);
             if let Some(secret) = &csi.node_publish_secret_ref {
-                let reference = path.child("nodePublishSecretRef");
-                validation::require(errors, &reference.child("name"), &secret.name, dns_subdomain);
+                if secret.name.is_empty() {
+                    let reference = path.child("nodePublishSecretRef");
+                    errors.required(&reference.child("name"), "");
+                } else {
+                    validation::check(errors, &path.child("name"), &secret.name, dns_subdomain);
+                }
             }
         }
         "ephemeral" => {

@@ -343,7 +343,7 @@ fn traffic(errors: &mut Errors, path: &Path<'_>, spec: &ServiceSpec) {
         errors.required(&internal, "");
     }
     maybe_one_of(errors, &internal, spec.internal_traffic_policy.as_ref(), &["Cluster", "Local"]);
-    let distributions = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let distributions = ["PreferClose", "PreferSameZone", "PreferSameNode"];
     let distribution = spec.traffic_distribution.as_ref();
     maybe_one_of(errors, &path.child("trafficDistribution"), distribution, &distributions);
 }
