@@ -140,7 +140,16 @@ fn only_the_store_knows_rocksdb() {
 #[test]
 fn the_lower_floors_name_no_kind() {
     // Words that only a built-in kind's name would bring into code (comments may explain with them).
-    let kinds = ["\"Pod\"", "\"pods\"", "\"Deployment\"", "\"deployments\"", "\"Service\"", "\"services\"", "\"Node\"", "\"Secret\""];
+    let kinds = [
+        "\"Pod\"",
+        "\"pods\"",
+        "\"Deployment\"",
+        "\"deployments\"",
+        "\"Service\"",
+        "\"services\"",
+        "\"Node\"",
+        "\"Secret\"",
+    ];
     let mut broken = Vec::new();
     for (name, (_, sources)) in crates() {
         if !matches!(name.as_str(), "apimachinery" | "store" | "engine") {

@@ -35,13 +35,6 @@ struct Case {
     object: Value,
 }
 
-/// What a server says to an object.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    object: Value,
-    errors: BTreeSet<String>,
-}
-
 #[test]
 fn spoilt_examples_are_refused_as_upstream_refuses_them() {
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
@@ -58,6 +51,9 @@ fn spoilt_examples_are_refused_as_upstream_refuses_them() {
             continue;
         }
         let case = cases.get(&(resource.into(), what.into())).expect("examples changed: UPDATE_GOLDENS=1");
+        if let Some(defaulted) = golden.get("defaulted") {
+            assert_eq!(with_defaults(case), *defaulted, "defaults of {resource} {what}");
+        }
         let ours = answer(case);
         let theirs: BTreeSet<String> =
             golden.get("errors").unwrap().as_list().unwrap().iter().map(|e| normal(e.as_str().unwrap())).collect();
@@ -119,6 +115,20 @@ fn normal(error: &str) -> String {
         return format!("{field}: Invalid value: …{message}");
     }
     error.to_string()
+}
+
+/// The object after defaults, as it is encoded.
+fn with_defaults(case: &Case) -> Value {
+    let mut object = case.object.clone();
+    codec::normalize(&mut object, &case.kind.schema).unwrap();
+    defaults::set_defaults(&mut object, &case.kind.schema);
+    (case.kind.hooks.set_defaults.unwrap())(&mut object).unwrap();
+    let mut object = json::parse(&json::encode(&object, &case.kind.schema)).unwrap();
+    if let Some(map) = object.as_map_mut() {
+        map.remove("kind");
+        map.remove("apiVersion");
+    }
+    object
 }
 
 fn answer(case: &Case) -> BTreeSet<String> {
@@ -292,6 +302,12 @@ fn update() {
         map.insert("resource", case.kind.gvr().to_string());
         map.insert("what", case.what.as_str());
         map.insert("errors", answer.get("errors").cloned().unwrap_or_default());
+        // Spoilt objects are defaulted by the same code.
+        if case.what.ends_with("example")
+            && let Some(object) = answer.get("object")
+        {
+            map.insert("defaulted", object.clone());
+        }
         goldens.push_str(std::str::from_utf8(&json::encode_free(&Value::Map(map))).unwrap().trim_end());
         goldens.push('\n');
     }

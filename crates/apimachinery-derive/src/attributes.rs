@@ -105,7 +105,8 @@ pub struct FieldAttributes {
 
 impl FieldAttributes {
     pub fn read(field: &Field) -> syn::Result<Self> {
-        let mut own = FieldAttributes { doc: docs(&field.attrs), is_option: is_option(&field.ty), ..Default::default() };
+        let mut own =
+            FieldAttributes { doc: docs(&field.attrs), is_option: is_option(&field.ty), ..Default::default() };
         if let Some(ident) = &field.ident {
             own.json = camel_case(ident.to_string().trim_end_matches('_').trim_start_matches("r#"));
         }
@@ -215,7 +216,8 @@ impl FieldAttributes {
             return None;
         }
         let count = |n: Option<u64>| n.map_or(quote! { None }, |n| quote! { Some(#n) });
-        let bound = |n: Option<f64>| n.map_or(quote! { None }, |n| quote! { Some(Bound { value: #n, exclusive: false }) });
+        let bound =
+            |n: Option<f64>| n.map_or(quote! { None }, |n| quote! { Some(Bound { value: #n, exclusive: false }) });
         let (doc, format, pattern) = (&self.doc, &self.format, &self.pattern);
         let default = self.default.as_ref().map_or(quote! { None }, |d| quote! { Some(Literal::Json(#d)) });
         let (enumeration, keys) = (&self.enumeration, &self.keys);

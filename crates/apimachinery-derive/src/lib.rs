@@ -67,7 +67,9 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         });
         if attributes.inline {
             reads.push(quote! { #member: ::apimachinery::Api::from_value(value)? });
-            writes.push(quote! { ::apimachinery::derived::merge(&mut out, ::apimachinery::Api::to_value(&self.#member)); });
+            writes.push(
+                quote! { ::apimachinery::derived::merge(&mut out, ::apimachinery::Api::to_value(&self.#member)); },
+            );
         } else {
             reads.push(quote! { #member: ::apimachinery::derived::member(map, #json)? });
             writes.push(quote! {
@@ -79,10 +81,18 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         zeros.push(quote! { ::apimachinery::Api::is_zero(&self.#member) });
     }
     let count = table.len();
-    let zero = if zeros.is_empty() { quote! { true } } else { quote! { #(#zeros)&&* } };
+    let zero = if zeros.is_empty() {
+        quote! { true }
+    } else {
+        quote! { #(#zeros)&&* }
+    };
     let map_name = if reads.is_empty() { format_ident!("_map") } else { format_ident!("map") };
     let only_inline = !reads.is_empty() && writes.iter().all(|w| w.to_string().contains("derived :: merge"));
-    let use_map = if only_inline { quote! { let _ = map; } } else { quote! {} };
+    let use_map = if only_inline {
+        quote! { let _ = map; }
+    } else {
+        quote! {}
+    };
 
     Ok(quote! {
         impl #ident {

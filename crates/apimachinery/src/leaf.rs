@@ -148,10 +148,9 @@ impl<T: Api> Api for BTreeMap<String, T> {
 
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         match value {
-            Value::Map(map) => map
-                .iter()
-                .map(|(k, v)| Ok((k.to_string(), T::from_value(v).map_err(|m| m.below(k))?)))
-                .collect(),
+            Value::Map(map) => {
+                map.iter().map(|(k, v)| Ok((k.to_string(), T::from_value(v).map_err(|m| m.below(k))?))).collect()
+            }
             Value::Null => Ok(BTreeMap::new()),
             other => Err(Mismatch::new("object", other)),
         }
@@ -179,7 +178,11 @@ impl Api for Bytes {
             Value::String(text) => {
                 // Go's decoder skips line breaks.
                 let text: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-                STANDARD.decode(text).map(Bytes).map_err(|_| Mismatch { path: vec![], expected: "base64", found: "string" })
+                STANDARD.decode(text).map(Bytes).map_err(|_| Mismatch {
+                    path: vec![],
+                    expected: "base64",
+                    found: "string",
+                })
             }
             Value::Null => Ok(Bytes::default()),
             other => Err(Mismatch::new("string", other)),
@@ -217,7 +220,11 @@ impl IntOrString {
             IntOrString::String(text) => {
                 let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
                 let product = percent * i64::from(total);
-                let value = if round_up { product.div_euclid(100) + i64::from(product.rem_euclid(100) != 0) } else { product.div_euclid(100) };
+                let value = if round_up {
+                    product.div_euclid(100) + i64::from(product.rem_euclid(100) != 0)
+                } else {
+                    product.div_euclid(100)
+                };
                 i32::try_from(value).ok()
             }
         }
@@ -238,7 +245,9 @@ impl Api for IntOrString {
 
     fn from_value(value: &Value) -> Result<Self, Mismatch> {
         match value {
-            Value::Int(i) => i32::try_from(*i).map(IntOrString::Int).map_err(|_| Mismatch::new("32-bit integer", value)),
+            Value::Int(i) => {
+                i32::try_from(*i).map(IntOrString::Int).map_err(|_| Mismatch::new("32-bit integer", value))
+            }
             Value::String(s) => Ok(IntOrString::String(s.to_string())),
             Value::Null => Ok(IntOrString::default()),
             other => Err(Mismatch::new("integer or string", other)),
@@ -293,7 +302,22 @@ any!(
     FieldsV1
 );
 any!(
-    /// Any JSON value (`apiextensions.JSON` and the unions beside it).
+    /// Any JSON value (`apiextensions.JSON`).
     Json,
     Json
+);
+any!(
+    /// An object like the one that holds it, or a list of such (`JSONSchemaPropsOrArray`).
+    SelfOrList,
+    SelfOrList
+);
+any!(
+    /// An object like the one that holds it, or a boolean (`JSONSchemaPropsOrBool`).
+    SelfOrBool,
+    SelfOrBool
+);
+any!(
+    /// An object like the one that holds it, or a list of texts (`JSONSchemaPropsOrStringArray`).
+    SelfOrTexts,
+    SelfOrTexts
 );

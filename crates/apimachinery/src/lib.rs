@@ -39,13 +39,13 @@ pub mod value;
 
 pub use apimachinery_derive::Api;
 pub use field::{Errors, FieldError, Path};
+pub use kind::{Hooks, Kind, Rules, RulesCx};
 pub use leaf::{Bytes, FieldsV1, IntOrString, Json, RawExtension};
 pub use meta::ObjectMeta;
-pub use kind::{Hooks, Kind, Rules, RulesCx};
 pub use names::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use quantity::Quantity;
 pub use schema::{Api, Field, Node, Struct, Type};
 pub use smol_str::SmolStr;
-pub use quantity::Quantity;
 pub use status::Status;
 pub use time::{Duration, MicroTime, Time};
 pub use value::{Map, Value};

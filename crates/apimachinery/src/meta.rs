@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::leaf::{FieldsV1, RawExtension};
 use crate::Api;
+use crate::leaf::{FieldsV1, RawExtension};
 use crate::time::Time;
 
 /// What every object says about itself.
@@ -313,4 +313,3 @@ pub struct PartialObjectMetadataList {
     #[api(2)]
     pub items: Vec<RawExtension>,
 }
-

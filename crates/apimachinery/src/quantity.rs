@@ -44,6 +44,13 @@ impl PartialEq for Quantity {
 
 impl Eq for Quantity {}
 
+impl std::hash::Hash for Quantity {
+    /// Equal amounts hash alike, whatever their format.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.nanos.hash(state);
+    }
+}
+
 impl PartialOrd for Quantity {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))

@@ -185,8 +185,14 @@ pub enum AnyKind {
     RawExtension,
     /// `metav1.FieldsV1`: message { 1: raw JSON }.
     FieldsV1,
-    /// `apiextensions.JSON` and friends (JSONSchemaPropsOrBool, ...): message { 1: raw JSON }.
+    /// `apiextensions.JSON`: message { 1: raw JSON }.
     Json,
+    /// An object of the struct that has the field, or a list of such: message { 1: one, 2: many }.
+    SelfOrList,
+    /// An object of the struct that has the field, or a boolean: message { 1: boolean, 2: one }.
+    SelfOrBool,
+    /// An object of the struct that has the field, or a list of texts: message { 1: one, 2: texts }.
+    SelfOrTexts,
     /// A custom resource's free value; has no protobuf form.
     Free,
 }

@@ -54,7 +54,8 @@ pub fn parse_rfc3339(text: &str) -> Option<(i64, u32)> {
         let part = &text[range];
         part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten()
     };
-    let separators = bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
+    let separators =
+        bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -206,7 +207,8 @@ impl Duration {
                 ("m", 60_000_000_000),
                 ("h", 3_600_000_000_000),
             ];
-            let (unit, scale) = UNITS.iter().find(|(u, _)| after.starts_with(u) && (*u != "m" || !after.starts_with("ms")))?;
+            let (unit, scale) =
+                UNITS.iter().find(|(u, _)| after.starts_with(u) && (*u != "m" || !after.starts_with("ms")))?;
             let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
             total = total.checked_add(whole.checked_mul(*scale)?)?;
             let mut place = *scale;
@@ -298,7 +300,14 @@ mod tests {
             assert_eq!(rfc3339(seconds), text);
         }
         assert_eq!(parse_rfc3339("2020-01-01T02:00:00.5+02:00"), Some((1_577_836_800, 500_000_000)));
-        for bad in ["", "2020-01-01", "2020-13-01T00:00:00Z", "2019-02-29T00:00:00Z", "2020-01-01T00:00:00", "2020-01-01T00:00:00.Z"] {
+        for bad in [
+            "",
+            "2020-01-01",
+            "2020-13-01T00:00:00Z",
+            "2019-02-29T00:00:00Z",
+            "2020-01-01T00:00:00",
+            "2020-01-01T00:00:00.Z",
+        ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }
     }

@@ -59,11 +59,11 @@ fn words(map: &Map, schema: &Struct, path: &Path<'_>, errors: &mut Errors) {
 fn words_below(value: &Value, node: &Node, path: &Path<'_>, errors: &mut Errors) {
     let enumeration = &node.facets().enumeration;
     match (value, &node.ty) {
-        (Value::String(text), Type::String) if !enumeration.is_empty() && !text.is_empty() => {
-            if !enumeration.iter().any(|e| e == text.as_str()) {
-                let supported: Vec<&str> = enumeration.iter().map(AsRef::as_ref).collect();
-                errors.not_supported(path, text.clone(), &supported);
-            }
+        (Value::String(text), Type::String)
+            if !enumeration.is_empty() && !text.is_empty() && !enumeration.iter().any(|e| e == text.as_str()) =>
+        {
+            let supported: Vec<&str> = enumeration.iter().map(AsRef::as_ref).collect();
+            errors.not_supported(path, text.clone(), &supported);
         }
         (Value::Map(map), Type::Struct(schema)) => words(map, schema, path, errors),
         (Value::List(items), Type::List(inner)) if matches!(inner.ty, Type::Struct(_)) => {

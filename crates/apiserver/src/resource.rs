@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{Kind, Map, Status, Value, kind::Action, kind::Storage, kind::Verbs};
+use apimachinery::{Kind, Status, Value, kind::Action, kind::Storage, kind::Verbs};
 use bytes::Bytes;
 use engine::decode::Encoding;
 use engine::{Cx, Deleted, Patch, PatchType, Target, Validation, WriteOptions, Written, scale};
@@ -376,9 +376,4 @@ async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> 
         return Err(Status::bad_request(format!("expected DeleteOptions, got {kind}")));
     }
     Ok(Some(tree))
-}
-
-/// An empty object map, for answers that carry nothing else.
-pub fn empty() -> Value {
-    Value::Map(Map::new())
 }

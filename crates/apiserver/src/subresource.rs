@@ -16,7 +16,10 @@ use crate::server::ApiServer;
 
 /// A POST to a virtual kind: token and access reviews.
 pub async fn review(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
-    let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
+    let form = Form::negotiate(&request.parts.headers, &request.info, true)?;
+    if form.view != View::Whole {
+        return Err(Status::new(406, "NotAcceptable", "a review has no metadata and cannot be shown as a table"));
+    }
     let options = options::write(&request.info, &request.parts.headers, "CreateOptions")?;
     let kind = target.kind.clone();
     let tree = resource::read_object(cx, request, &kind, options.validation).await?;

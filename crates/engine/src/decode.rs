@@ -20,8 +20,12 @@ pub enum Encoding {
 pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation: Validation) -> Result<Value, Status> {
     let mut problems = Vec::new();
     let mut tree = match encoding {
-        Encoding::Json => codec::json::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?,
-        Encoding::Yaml => codec::yaml::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?,
+        Encoding::Json => {
+            codec::json::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?
+        }
+        Encoding::Yaml => {
+            codec::yaml::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?
+        }
         Encoding::Protobuf if kind.protobuf => {
             codec::proto::decode_object(bytes, &kind.schema).map_err(|e| malformed(kind, e))?
         }

@@ -82,7 +82,12 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
 /// Sets and clears attributes of a mount, with all below it if `recursive`.
 pub fn change(path: &Path, set: u64, clear: u64, recursive: bool) -> io::Result<()> {
     let path = text(path)?;
-    set_attributes(libc::AT_FDCWD, &path, if recursive { AT_RECURSIVE } else { 0 }, &Attributes { set, clear, ..Attributes::default() })
+    set_attributes(
+        libc::AT_FDCWD,
+        &path,
+        if recursive { AT_RECURSIVE } else { 0 },
+        &Attributes { set, clear, ..Attributes::default() },
+    )
 }
 
 /// Shifts the users of a detached mount by the mappings of a user namespace.

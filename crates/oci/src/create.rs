@@ -106,7 +106,10 @@ pub fn create(create: Create<'_>, forked: impl FnOnce(Pid)) -> Result<Created> {
         stdio: &create.stdio,
         new_cgroup: namespaces.new_cgroup,
         hostname: spec.hostname().as_deref().filter(|name| !name.is_empty() && namespaces.new & namespace::UTS != 0),
-        domainname: spec.domainname().as_deref().filter(|name| !name.is_empty() && namespaces.new & namespace::UTS != 0),
+        domainname: spec
+            .domainname()
+            .as_deref()
+            .filter(|name| !name.is_empty() && namespaces.new & namespace::UTS != 0),
         become_root: namespaces.isolates(LinuxNamespaceType::User),
         console_size: process.console_size().map(|size| (size.width() as u16, size.height() as u16)),
         gate: Some(create.gate.as_fd()),

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use linux::cgroup::Cgroup;
-use linux::{Context, process};
 use linux::process::Fork;
+use linux::{Context, process};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxSeccomp, Process};
 

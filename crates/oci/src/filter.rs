@@ -48,9 +48,10 @@ pub fn assemble(seccomp: &LinuxSeccomp) -> Result<Loadable> {
 /// Several conditions on the same argument mean any of them, on different arguments all, as in libseccomp's callers.
 fn apart(rule: Rule) -> Vec<Rule> {
     let mut seen = [false; 6];
-    let repeated = rule.conditions.iter().any(|c| {
-        seen.get_mut(usize::from(c.argument)).is_some_and(|seen| std::mem::replace(seen, true))
-    });
+    let repeated = rule
+        .conditions
+        .iter()
+        .any(|c| seen.get_mut(usize::from(c.argument)).is_some_and(|seen| std::mem::replace(seen, true)));
     if !repeated {
         return vec![rule];
     }

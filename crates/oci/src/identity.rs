@@ -117,8 +117,9 @@ impl Identity {
         passing.ambient = Set::default();
         capability::set(&passing).context(|| "cannot set capabilities")?;
         if !entered {
-            chdir(self.cwd.as_str())
-                .map_err(|e| Error::Program(format!("chdir to cwd ({:?}) set in config.json failed: {}", self.cwd, plain(&e.into()))))?;
+            chdir(self.cwd.as_str()).map_err(|e| {
+                Error::Program(format!("chdir to cwd ({:?}) set in config.json failed: {}", self.cwd, plain(&e.into())))
+            })?;
         }
         let environment = self.environment_with_home();
         let program = find(&self.arguments[0], &environment)?;

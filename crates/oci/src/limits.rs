@@ -65,7 +65,10 @@ mod tests {
         let resources: LinuxResources = serde_json::from_str(text).unwrap();
         let limits = limits(&resources);
         assert_eq!((limits.memory, limits.memory_and_swap, limits.pids), (Some(1 << 20), Some(2 << 20), Some(64)));
-        assert_eq!((limits.cpu_shares, limits.cpu_quota, limits.cpuset_cpus.as_deref()), (Some(512), Some(-1), Some("0")));
+        assert_eq!(
+            (limits.cpu_shares, limits.cpu_quota, limits.cpuset_cpus.as_deref()),
+            (Some(512), Some(-1), Some("0"))
+        );
         assert_eq!(limits.huge_pages, [("2MB".to_owned(), 4)]);
         assert_eq!(limits.unified, [("memory.high".to_owned(), "9".to_owned())]);
         let rules = device_rules(resources.devices().as_deref().unwrap());

@@ -57,7 +57,11 @@ fn devices_links_and_hidden_paths_are_in_place() {
 
 #[test]
 fn mounts_follow_their_options() {
-    let mut bundle = Bundle::new(&["sh", "-c", "cat /data/f /one; touch /data/x; touch /rw/y && mount | grep ' /scratch '; touch /z"]);
+    let mut bundle = Bundle::new(&[
+        "sh",
+        "-c",
+        "cat /data/f /one; touch /data/x; touch /rw/y && mount | grep ' /scratch '; touch /z",
+    ]);
     let (data, file) = (bundle.folder.join("data"), bundle.folder.join("one"));
     fs::create_dir_all(&data).unwrap();
     fs::write(data.join("f"), "shared\n").unwrap();
@@ -124,8 +128,16 @@ fn failing_starts_say_why() {
     assert_eq!(container.start().unwrap_err(), "exec /bin/script: no such file or directory");
     assert_eq!(container.finish().code, 128);
     let mut bundle = Bundle::new(&["sh"]);
-    bundle.spec["mounts"].as_array_mut().unwrap().push(json!({"destination": "/x", "source": "/no/such", "options": ["bind"]}));
-    assert!(bundle.run().unwrap_err().ends_with(r#"error mounting "/no/such" to rootfs at "/x": no such file or directory"#));
+    bundle.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/x", "source": "/no/such", "options": ["bind"]}));
+    assert!(
+        bundle
+            .run()
+            .unwrap_err()
+            .ends_with(r#"error mounting "/no/such" to rootfs at "/x": no such file or directory"#)
+    );
     let mut bundle = Bundle::new(&["sh"]);
     bundle.spec["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     bundle.spec["process"]["cwd"] = json!("/etc/passwd");
@@ -138,7 +150,9 @@ fn another_process_joins_a_container() {
     let bundle = Bundle::new(&["sleep", "100"]);
     let mut container = bundle.create().unwrap();
     container.start().unwrap();
-    let outcome = container.exec(json!({"args": ["sh", "-c", "hostname; cat /proc/1/cmdline; cat /proc/self/cgroup; echo no >&2; exit 3"]}));
+    let outcome = container.exec(
+        json!({"args": ["sh", "-c", "hostname; cat /proc/1/cmdline; cat /proc/self/cgroup; echo no >&2; exit 3"]}),
+    );
     let outcome = outcome.unwrap();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (3, "no\n"));
     assert!(outcome.stdout.starts_with("inside\nsleep\u{0}100\u{0}"), "{outcome:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use apimachinery::leaf::{SelfOrBool, SelfOrList, SelfOrTexts};
 use apimachinery::{Api, Json};
 
 #[derive(Api, Clone, Debug, Default, PartialEq)]
@@ -61,7 +62,7 @@ pub struct JSONSchemaProps {
     #[api(23, omitempty, list = "atomic")]
     pub required: Vec<String>,
     #[api(24, omitempty)]
-    pub items: Option<Json>,
+    pub items: Option<SelfOrList>,
     #[api(25, omitempty, list = "atomic")]
     pub all_of: Vec<JSONSchemaProps>,
     #[api(26, omitempty, list = "atomic")]
@@ -73,13 +74,13 @@ pub struct JSONSchemaProps {
     #[api(29, omitempty)]
     pub properties: BTreeMap<String, JSONSchemaProps>,
     #[api(30, omitempty)]
-    pub additional_properties: Option<Json>,
+    pub additional_properties: Option<SelfOrBool>,
     #[api(31, omitempty)]
     pub pattern_properties: BTreeMap<String, JSONSchemaProps>,
     #[api(32, omitempty)]
-    pub dependencies: BTreeMap<String, Json>,
+    pub dependencies: BTreeMap<String, SelfOrTexts>,
     #[api(33, omitempty)]
-    pub additional_items: Option<Json>,
+    pub additional_items: Option<SelfOrBool>,
     #[api(34, omitempty)]
     pub definitions: BTreeMap<String, JSONSchemaProps>,
     #[api(35, omitempty)]

@@ -190,7 +190,12 @@ impl<'a> Ty<'a> {
                     }),
                     Type::Struct(schema) => {
                         let root = schema.embedded_resource;
-                        Atom::map(struct_atom(schema, root, facets.atomic || (schema.atomic && !facets.granular), preserve))
+                        Atom::map(struct_atom(
+                            schema,
+                            root,
+                            facets.atomic || (schema.atomic && !facets.granular),
+                            preserve,
+                        ))
                     }
                     Type::List(element) => {
                         let element = Ty::Node { node: element, patch: Patch::REPLACE, preserve };

@@ -114,7 +114,7 @@ fn message(map: &Map, schema: &Struct, out: &mut Vec<u8>) -> Result<(), Error> {
             continue;
         }
         match map.get(&field.name).filter(|v| !v.is_null()) {
-            Some(value) => put_field(out, field.tag, value, &field.node.ty)?,
+            Some(value) => put_in(out, field.tag, value, &field.node.ty, schema)?,
             None if field.pointer => {}
             None => put_zero(out, field.tag, &field.node.ty)?,
         }
@@ -151,6 +151,79 @@ fn put_zero(out: &mut Vec<u8>, tag: u32, ty: &Type) -> Result<(), Error> {
 
 fn wrong(value: &Value, ty: &Type) -> Error {
     Error::new(format!("{} does not fit {ty:?}", value.type_name()))
+}
+
+/// A field whose type may speak of the struct that has it.
+fn put_in(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type, own: &Struct) -> Result<(), Error> {
+    match (ty, value) {
+        (Type::Any(kind @ (AnyKind::SelfOrList | AnyKind::SelfOrBool | AnyKind::SelfOrTexts)), value) => {
+            put_bytes(out, tag, &union(value, *kind, own)?);
+            Ok(())
+        }
+        (Type::Map(node), Value::Map(map)) if matches!(node.ty, Type::Any(AnyKind::SelfOrTexts)) => {
+            for (key, item) in map.iter() {
+                let mut entry = Vec::new();
+                put_bytes(&mut entry, 1, key.as_bytes());
+                put_bytes(&mut entry, 2, &union(item, AnyKind::SelfOrTexts, own)?);
+                put_bytes(out, tag, &entry);
+            }
+            Ok(())
+        }
+        _ => put_field(out, tag, value, ty),
+    }
+}
+
+/// The message of a union with the struct that has it.
+fn union(value: &Value, kind: AnyKind, own: &Struct) -> Result<Vec<u8>, Error> {
+    let mut inner = Vec::new();
+    match (kind, value) {
+        (AnyKind::SelfOrBool, Value::Bool(b)) => {
+            put_key(&mut inner, 1, VARINT);
+            inner.push(u8::from(*b));
+        }
+        (AnyKind::SelfOrBool, Value::Map(_)) => {
+            put_key(&mut inner, 1, VARINT);
+            inner.push(1);
+            put_bytes(&mut inner, 2, &encode_message(value, own)?);
+        }
+        (_, Value::Map(_)) => put_bytes(&mut inner, 1, &encode_message(value, own)?),
+        (AnyKind::SelfOrList, Value::List(items)) => {
+            for item in items {
+                put_bytes(&mut inner, 2, &encode_message(item, own)?);
+            }
+        }
+        (AnyKind::SelfOrTexts, Value::List(items)) => {
+            for item in items {
+                put_bytes(&mut inner, 2, item.as_str().unwrap_or_default().as_bytes());
+            }
+        }
+        (_, value) => return Err(wrong(value, &Type::Any(kind))),
+    }
+    Ok(inner)
+}
+
+/// The way back from [`union`].
+fn read_union(bytes: &[u8], kind: AnyKind, own: &Struct, depth: usize) -> Result<Value, Error> {
+    let mut reader = Reader { bytes };
+    let (mut allowed, mut one, mut many) = (false, None, Vec::new());
+    let object = |bytes: &[u8]| {
+        let mut map = Map::new();
+        read_message(bytes, own, &mut map, depth + 1).map(|()| Value::Map(map))
+    };
+    while let Some((tag, wire)) = reader.key()? {
+        match (kind, tag, wire) {
+            (AnyKind::SelfOrBool, 1, VARINT) => allowed = reader.varint()? != 0,
+            (AnyKind::SelfOrBool, 2, BYTES) | (_, 1, BYTES) => one = Some(object(reader.bytes()?)?),
+            (AnyKind::SelfOrList, 2, BYTES) => many.push(object(reader.bytes()?)?),
+            (AnyKind::SelfOrTexts, 2, BYTES) => many.push(Value::String(reader.text()?.into())),
+            (_, _, wire) => reader.skip(wire)?,
+        }
+    }
+    Ok(match (one, kind) {
+        (Some(one), _) => one,
+        (None, AnyKind::SelfOrBool) => Value::Bool(allowed),
+        (None, _) => Value::List(many),
+    })
 }
 
 fn put_field(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type) -> Result<(), Error> {
@@ -256,7 +329,9 @@ fn put_field(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type) -> Result<()
 /// Reads an object out of its envelope; apiVersion and kind are those that the envelope names.
 pub fn decode_object(bytes: &[u8], schema: &Struct) -> Result<Value, Error> {
     let Some(unknown) = bytes.strip_prefix(MAGIC) else {
-        return Err(Error::new("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"));
+        return Err(Error::new(
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+        ));
     };
     let mut reader = Reader { bytes: unknown };
     let (mut api_version, mut kind, mut raw): (&str, &str, &[u8]) = ("", "", &[]);
@@ -368,6 +443,10 @@ fn read_message(bytes: &[u8], schema: &Struct, map: &mut Map, depth: usize) -> R
             continue;
         }
         match &field.node.ty {
+            Type::Any(kind @ (AnyKind::SelfOrList | AnyKind::SelfOrBool | AnyKind::SelfOrTexts)) => {
+                let value = read_union(reader.bytes()?, *kind, schema, depth)?;
+                map.insert(field.name.as_ref(), value);
+            }
             Type::List(node) => {
                 let list = map.get_or_insert_with(&field.name, || Value::List(Vec::new()));
                 let Value::List(items) = list else { continue };
@@ -394,6 +473,9 @@ fn read_message(bytes: &[u8], schema: &Struct, map: &mut Map, depth: usize) -> R
                                 items.push(read_value(&mut list, wire, &inner.ty, depth)?);
                             }
                             value = Some(Value::List(items));
+                        }
+                        (2, Type::Any(AnyKind::SelfOrTexts)) => {
+                            value = Some(read_union(entry.bytes()?, AnyKind::SelfOrTexts, schema, depth)?);
                         }
                         (2, ty) => value = Some(read_value(&mut entry, wire, ty, depth)?),
                         _ => entry.skip(wire)?,

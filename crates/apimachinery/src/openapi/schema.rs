@@ -172,6 +172,16 @@ impl Components {
             Type::Any(AnyKind::Free) => {
                 map.insert("x-kubernetes-preserve-unknown-fields", true);
             }
+            Type::Any(AnyKind::SelfOrList) => {
+                return self.leaf("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray");
+            }
+            Type::Any(AnyKind::SelfOrBool) => {
+                return self.leaf("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool");
+            }
+            Type::Any(AnyKind::SelfOrTexts) => {
+                let name = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray";
+                return self.leaf(name);
+            }
             Type::List(element) => {
                 map.insert("type", "array");
                 map.insert("items", self.node(element));

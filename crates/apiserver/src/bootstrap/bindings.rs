@@ -106,7 +106,6 @@ pub const NAMESPACE_BINDINGS: &[Binding] = &[
         name: "system::extension-apiserver-authentication-reader",
         role: "extension-apiserver-authentication-reader",
         subjects: &[user("system:kube-controller-manager"), user("system:kube-scheduler")],
-        ..BINDING
     },
     Binding {
         namespace: "kube-system",

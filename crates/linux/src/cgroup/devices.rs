@@ -228,7 +228,8 @@ pub(super) fn attach(folder: &Path, rules: &[DeviceRule]) -> Result<()> {
     let what = || format!("cannot say which devices {} may use", folder.display());
     let program = own(bpf(PROG_LOAD, &mut load).context(what)?);
     let mut old = [0_u32; 64];
-    let mut query = Query { target, kind: ATTACH_CGROUP_DEVICE, programs: old.as_mut_ptr() as u64, count: 64, ..Query::default() };
+    let mut query =
+        Query { target, kind: ATTACH_CGROUP_DEVICE, programs: old.as_mut_ptr() as u64, count: 64, ..Query::default() };
     bpf(PROG_QUERY, &mut query).context(what)?;
     let program = program.as_raw_fd() as u32;
     bpf(PROG_ATTACH, &mut Attach { target, program, kind: ATTACH_CGROUP_DEVICE, flags: ALLOW_MULTI }).context(what)?;
@@ -278,10 +279,14 @@ mod tests {
             let inside = folder.join("cgroup.procs");
             crate::process::fork(move || {
                 std::fs::write(&inside, "0").unwrap();
-                let open = |path: &str, write: bool| {
-                    std::fs::OpenOptions::new().read(!write).write(write).open(path).is_ok()
-                };
-                let seen = [open("/dev/null", true), open("/dev/null", false), open("/dev/zero", false), open("/dev/zero", true)];
+                let open =
+                    |path: &str, write: bool| std::fs::OpenOptions::new().read(!write).write(write).open(path).is_ok();
+                let seen = [
+                    open("/dev/null", true),
+                    open("/dev/null", false),
+                    open("/dev/zero", false),
+                    open("/dev/zero", true),
+                ];
                 let others = open("/dev/urandom", false);
                 if seen == [true, true, true, false] && !others { 0 } else { 1 }
             })

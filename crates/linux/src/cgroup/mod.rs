@@ -345,7 +345,9 @@ impl Door {
     /// Moves a process in.
     pub fn add(&self, pid: Pid) -> Result<()> {
         let said = pid.to_string();
-        (&self.file).write_all(said.as_bytes()).context(|| format!("cannot move a process to {}", self.folder.display()))
+        (&self.file)
+            .write_all(said.as_bytes())
+            .context(|| format!("cannot move a process to {}", self.folder.display()))
     }
 }
 

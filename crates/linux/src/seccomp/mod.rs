@@ -238,7 +238,11 @@ mod tests {
             rules: vec![
                 rule(&["read", "write", "close"], Action::Allow, &[]),
                 rule(&["socket"], Action::Errno(97), &[at(0, Compare::Equal(40))]),
-                rule(&["socket"], Action::Allow, &[at(0, Compare::NotEqual(16)), at(1, Compare::LessOrEqual(0x1_0000_0002))]),
+                rule(
+                    &["socket"],
+                    Action::Allow,
+                    &[at(0, Compare::NotEqual(16)), at(1, Compare::LessOrEqual(0x1_0000_0002))],
+                ),
                 rule(&["clone"], Action::Allow, &[at(0, Compare::Masked { mask: 0x7e02_0000, value: 0 })]),
                 rule(&["lseek"], Action::Trap, &[at(1, Compare::Greater(u64::from(u32::MAX)))]),
                 rule(&["lseek"], Action::Log, &[at(1, Compare::Less(5))]),
@@ -248,7 +252,8 @@ mod tests {
             compat: true,
         };
         let filter = Filter::assemble(&profile).unwrap();
-        let run = |architecture, number, arguments: [u64; 6]| assemble::run(&filter.code, architecture, number, arguments);
+        let run =
+            |architecture, number, arguments: [u64; 6]| assemble::run(&filter.code, architecture, number, arguments);
         let native = |name: &str, arguments| run(X86_64, x86(name).unwrap().0.unwrap(), arguments);
         assert_eq!(native("read", [0; 6]), Action::Allow.code());
         assert_eq!(native("open", [0; 6]), Action::Errno(1).code());

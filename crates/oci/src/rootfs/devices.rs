@@ -8,7 +8,7 @@ use linux::mount::{attach, open_tree};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknodat};
-use nix::unistd::{Gid, Uid, fchownat, symlinkat, unlinkat, UnlinkatFlags};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use super::path::{Root, is_folder};
@@ -75,7 +75,14 @@ impl Plan {
             for (path, major, minor) in USUAL {
                 if !nodes.iter().any(|node| node.path == Path::new(path)) {
                     let (path, host) = (PathBuf::from(path), open_tree(Path::new(path), false).ok());
-                    nodes.push(Node { path, kind: SFlag::S_IFCHR, device: makedev(major, minor), mode: 0o666, owner: (0, 0), host });
+                    nodes.push(Node {
+                        path,
+                        kind: SFlag::S_IFCHR,
+                        device: makedev(major, minor),
+                        mode: 0o666,
+                        owner: (0, 0),
+                        host,
+                    });
                 }
             }
         }

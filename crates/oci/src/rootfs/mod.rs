@@ -60,7 +60,13 @@ enum Source {
 }
 
 impl Plan {
-    pub fn of(spec: &Spec, bundle: &Path, namespaces: &Namespaces, cgroup: Option<&Cgroup>, users: Option<BorrowedFd<'_>>) -> Result<Self> {
+    pub fn of(
+        spec: &Spec,
+        bundle: &Path,
+        namespaces: &Namespaces,
+        cgroup: Option<&Cgroup>,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<Self> {
         let root = spec.root().as_ref().ok_or_else(|| Error::spec("a container needs a root"))?;
         let path = fs::canonicalize(bundle.join(root.path()));
         let path = path.context(|| format!("cannot find the root {}", root.path().display()))?;
@@ -86,7 +92,9 @@ impl Plan {
             propagation: linux
                 .and_then(|linux| linux.rootfs_propagation().as_deref())
                 .filter(|name| !name.is_empty())
-                .map(|name| options::propagation(name).ok_or_else(|| Error::spec(format!("rootfsPropagation {name:?}"))))
+                .map(|name| {
+                    options::propagation(name).ok_or_else(|| Error::spec(format!("rootfsPropagation {name:?}")))
+                })
                 .transpose()?,
             mounts,
             devices: devices::Plan::of(listed.map(Vec::as_slice).unwrap_or_default(), !host_dev)?,
@@ -177,7 +185,13 @@ fn mask(path: &Path) -> Result<()> {
     }
 }
 
-fn planned(mount: &Mount, bundle: &Path, namespaces: &Namespaces, cgroup: Option<&Cgroup>, users: Option<BorrowedFd<'_>>) -> Result<Planned> {
+fn planned(
+    mount: &Mount,
+    bundle: &Path,
+    namespaces: &Namespaces,
+    cgroup: Option<&Cgroup>,
+    users: Option<BorrowedFd<'_>>,
+) -> Result<Planned> {
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let target = mount.destination().clone();
     let kind = mount.typ().clone().unwrap_or_default();
@@ -228,7 +242,10 @@ impl Planned {
     fn place(&self, root: &path::Root) -> Result<()> {
         self.try_place(root).map_err(|error| {
             let (what, target) = (self.named(), self.target.display());
-            Error::Process(format!("error mounting {what:?} to rootfs at {target:?}: {error}", target = target.to_string()))
+            Error::Process(format!(
+                "error mounting {what:?} to rootfs at {target:?}: {error}",
+                target = target.to_string()
+            ))
         })
     }
 

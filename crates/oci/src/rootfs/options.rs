@@ -92,7 +92,9 @@ impl Options {
                 "rbind" => (parsed.bind, parsed.recursive) = (true, true),
                 "idmap" => parsed.shift_users = true,
                 "ridmap" => (parsed.shift_users, parsed.shift_below) = (true, true),
-                "remount" | "tmpcopyup" => return Err(Error::spec(format!("mount option {option:?} is not supported"))),
+                "remount" | "tmpcopyup" => {
+                    return Err(Error::spec(format!("mount option {option:?} is not supported")));
+                }
                 name => {
                     if let Some(propagation) = propagation(name) {
                         parsed.propagation.push(propagation);

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use linux::Context;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, mkdirat, mknodat, SFlag};
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::Place;
 use crate::Result;

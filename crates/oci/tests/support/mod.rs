@@ -56,10 +56,14 @@ impl Bundle {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
         let _copying = COPYING.lock().unwrap();
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "id", "ls", "sleep", "echo", "stat", "mount", "touch", "mkdir", "hostname", "grep", "tty", "stty", "head", "dd"] {
+        for applet in [
+            "sh", "cat", "id", "ls", "sleep", "echo", "stat", "mount", "touch", "mkdir", "hostname", "grep", "tty",
+            "stty", "head", "dd",
+        ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n").unwrap();
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
+            .unwrap();
         fs::write(root.join("secret/file"), "hidden\n").unwrap();
         let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]);
         let spec = json!({
@@ -108,7 +112,10 @@ impl Bundle {
         };
         let forked = Cell::new(None);
         let (pid, terminal) = started(|report| {
-            let made = create(Create { spec: &spec, bundle: &self.folder, stdio, gate: inside.into(), sibling: true }, |pid| forked.set(Some(pid)));
+            let made = create(
+                Create { spec: &spec, bundle: &self.folder, stdio, gate: inside.into(), sibling: true },
+                |pid| forked.set(Some(pid)),
+            );
             tell(report, made, forked.get())
         })?;
         Ok(Container { pid, terminal, gate, stdout: stdout.into(), stderr: stderr.into(), spec })
@@ -158,7 +165,8 @@ impl Container {
         let cgroup = cgroup_of(&self.spec).unwrap();
         let forked = Cell::new(None);
         let (pid, _) = started(|report| {
-            let run = Exec { process: &process, seccomp, target: self.pid, cgroup: cgroup.as_ref(), stdio, sibling: true };
+            let run =
+                Exec { process: &process, seccomp, target: self.pid, cgroup: cgroup.as_ref(), stdio, sibling: true };
             tell(report, exec(run, |pid| forked.set(Some(pid))), forked.get())
         })?;
         let (mut out, mut err) = (String::new(), String::new());

@@ -1,12 +1,10 @@
 //! Custom resources from definition to end.
 
-mod support;
-
 use std::time::Duration;
 
+use super::support::{Cluster, call};
 use client::Verb;
 use serde_json::{Value, json};
-use support::{Cluster, call};
 
 const CRDS: &str = "apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "example.com/v1/widgets";

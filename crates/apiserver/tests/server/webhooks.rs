@@ -1,9 +1,8 @@
 //! Admission webhooks over real TLS: changes, refusals, failures.
 
-mod support;
-
 use std::convert::Infallible;
 
+use super::support::{Cluster, call};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::Verb;
@@ -11,7 +10,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use support::{Cluster, call};
 
 /// Answers reviews: labels what is created, refuses what is called `bad`.
 async fn review(

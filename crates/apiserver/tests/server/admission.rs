@@ -1,10 +1,8 @@
 //! Writes through the whole road: bootstrap objects, admission plugins, reservations.
 
-mod support;
-
+use super::support::{Cluster, call};
 use client::Verb;
 use serde_json::{Value, json};
-use support::{Cluster, call};
 
 async fn create(c: &Cluster, resource: &str, ns: &str, body: Value) -> Result<Value, apimachinery::Status> {
     call(&c.admin, Verb::Create, resource, ns, "", body).await
