@@ -1,1 +1,42 @@
 //! Makes the observed cluster the desired one: one file or folder a controller.
+//!
+//! [`CONTROLLERS`] is the table. A controller is one function that runs until its task ends: it starts informers of
+//! projections (or takes a shared one from its [`Context`]), feeds a [`client::Queue`] of keys, and reconciles one key
+//! at a time with [`client::run_workers`]. Each acts as its own service account in `kube-system` with the role that
+//! upstream gives it. To add one, write its file and its line in the table.
+//!
+//! Start reading at [`root_ca`], the smallest.
+
+mod context;
+pub mod root_ca;
+mod shared;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+
+pub use context::{Config, Context};
+pub use shared::{NodeView, Owner, PodView, Shared};
+
+/// A controller as the table knows it.
+pub struct Controller {
+    /// Its name in logs and in `source.component` of events; also the service account it acts as.
+    pub name: &'static str,
+    /// Runs it until the task is ended.
+    pub run: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+/// Every controller.
+pub const CONTROLLERS: &[Controller] =
+    &[Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() }];
+
+/// Starts every controller. `client_of` gives the client of a user; the tasks end with the set.
+pub fn start(tasks: &mut JoinSet<()>, client_of: &dyn Fn(&str) -> client::Client, config: Config) {
+    let config = std::sync::Arc::new(config);
+    let shared = std::sync::Arc::new(Shared::new(client_of("system:kube-controller-manager")));
+    for controller in CONTROLLERS {
+        let client = client_of(&format!("system:serviceaccount:kube-system:{}", controller.name));
+        let cx = Context::new(controller.name, client, config.clone(), shared.clone());
+        tasks.spawn((controller.run)(cx));
+    }
+}

@@ -1,0 +1,84 @@
+//! Publishes the certificates that pods trust as the ConfigMap `kube-root-ca.crt` of every namespace.
+
+use std::collections::BTreeMap;
+
+use api::core::configmap::ConfigMap;
+use apimachinery::{GroupVersionResource, ObjectMeta, SmolStr, Status, Value};
+use client::{Informer, Outcome, Queue, Scope, run_workers};
+
+use crate::Context;
+
+const NAME: &str = "kube-root-ca.crt";
+const KEY: &str = "ca.crt";
+/// Tells people where the contents come from (upstream's annotation and words are matched by clients).
+const DESCRIPTION: &str = "kubernetes.io/description";
+
+/// Runs the controller.
+pub async fn run(cx: Context) {
+    let core = |resource| GroupVersionResource::new("", "v1", resource);
+    let namespaces = Informer::start(&cx.client, core("namespaces"), Scope::default(), |tree| {
+        (tree.str_at(&["status", "phase"]) != Some("Terminating")).then_some(())
+    });
+    let ours = Scope { field_selector: format!("metadata.name={NAME}"), ..Scope::default() };
+    let maps = Informer::start(&cx.client, core("configmaps"), ours, |tree| {
+        (tree.str_at(&["metadata", "name"]) == Some(NAME))
+            .then(|| tree.str_at(&["data", KEY]).unwrap_or_default().to_string())
+    });
+    namespaces.synced().await;
+    maps.synced().await;
+    let queue: Queue<SmolStr> = Queue::new();
+    let to = queue.clone();
+    namespaces.on_change(move |change| to.add(change.key.name.clone()));
+    let to = queue.clone();
+    maps.on_change(move |change| to.add(change.key.namespace.clone()));
+    run_workers("root-ca-cert-publisher", queue, 1, move |namespace| {
+        let (cx, namespaces, maps) = (cx.clone(), namespaces.clone(), maps.clone());
+        async move {
+            if namespaces.get("", &namespace).is_none()
+                || maps.get(&namespace, NAME).is_some_and(|data| *data == cx.config.root_ca)
+            {
+                return Ok(Outcome::Done);
+            }
+            publish(&cx, &namespace).await.map(|()| Outcome::Done)
+        }
+    })
+    .await;
+}
+
+async fn publish(cx: &Context, namespace: &str) -> Result<(), Status> {
+    let known: Option<ConfigMap> = cx.client.try_get(namespace, NAME).await?;
+    let data = BTreeMap::from([(KEY.to_string(), cx.config.root_ca.clone())]);
+    let described = || {
+        let text = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
+                    such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across \
+                    distributions of Kubernetes clusters.";
+        BTreeMap::from([(DESCRIPTION.to_string(), text.to_string())])
+    };
+    match known {
+        Some(map) if map.data == data => Ok(()),
+        Some(mut map) => {
+            map.data = data;
+            cx.client.update(&map).await.map(drop)
+        }
+        None => {
+            let metadata = ObjectMeta {
+                name: NAME.into(),
+                namespace: namespace.into(),
+                annotations: described(),
+                ..ObjectMeta::default()
+            };
+            let created = cx.client.create(&ConfigMap { metadata, data, ..ConfigMap::default() }).await;
+            match created {
+                // A namespace that is ending takes no more objects.
+                Err(status) if status.is_already_exists() || ends(&status) => Ok(()),
+                other => other.map(drop),
+            }
+        }
+    }
+}
+
+fn ends(status: &Status) -> bool {
+    let causes = status.to_value();
+    let causes = causes.at(&["details", "causes"]).and_then(Value::as_list).unwrap_or_default().to_vec();
+    causes.iter().any(|c| c.str_at(&["reason"]) == Some("NamespaceTerminating"))
+}

@@ -1,0 +1,160 @@
+//! Informers that several controllers need, each started once, when first asked for.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use apimachinery::{GroupVersionResource, SmolStr, Value};
+use client::{Client, Informer, Scope};
+
+/// The shared informers.
+pub struct Shared {
+    client: Client,
+    pods: OnceLock<Informer<PodView>>,
+    nodes: OnceLock<Informer<NodeView>>,
+}
+
+/// The owner that manages an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub api_version: SmolStr,
+    pub kind: SmolStr,
+    pub name: SmolStr,
+    pub uid: SmolStr,
+}
+
+/// What controllers look at in a pod. A controller that acts on more reads the whole object first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodView {
+    pub uid: SmolStr,
+    pub resource_version: SmolStr,
+    pub labels: BTreeMap<SmolStr, SmolStr>,
+    /// The owner reference with `controller: true`.
+    pub controller: Option<Owner>,
+    /// RFC 3339.
+    pub created: SmolStr,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    pub node: SmolStr,
+    pub phase: SmolStr,
+    /// The Ready condition.
+    pub ready: bool,
+    /// When the Ready condition last changed, RFC 3339; empty without the condition.
+    pub ready_since: SmolStr,
+    /// The sum over the containers.
+    pub restarts: i64,
+    pub pod_ips: Vec<SmolStr>,
+}
+
+/// What controllers look at in a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeView {
+    pub uid: SmolStr,
+    pub labels: BTreeMap<SmolStr, SmolStr>,
+    pub unschedulable: bool,
+    /// Key, value and effect.
+    pub taints: Vec<(SmolStr, SmolStr, SmolStr)>,
+    pub pod_cidrs: Vec<SmolStr>,
+    /// The status of the Ready condition: `True`, `False`, `Unknown`, or empty without one.
+    pub ready: SmolStr,
+}
+
+impl Shared {
+    pub(crate) fn new(client: Client) -> Shared {
+        Shared { client, pods: OnceLock::new(), nodes: OnceLock::new() }
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> &Informer<PodView> {
+        self.pods.get_or_init(|| {
+            let pods = GroupVersionResource::new("", "v1", "pods");
+            Informer::start(&self.client, pods, Scope::default(), |tree| Some(PodView::read(tree)))
+        })
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &Informer<NodeView> {
+        self.nodes.get_or_init(|| {
+            let nodes = GroupVersionResource::new("", "v1", "nodes");
+            Informer::start(&self.client, nodes, Scope::default(), |tree| Some(NodeView::read(tree)))
+        })
+    }
+}
+
+impl Owner {
+    /// The owner reference with `controller: true`.
+    pub fn controller_of(tree: &Value) -> Option<Owner> {
+        let owners = tree.at(&["metadata", "ownerReferences"])?.as_list()?;
+        let owner = owners.iter().find(|o| o.get("controller").and_then(Value::as_bool) == Some(true))?;
+        let part = |key: &str| owner.str_at(&[key]).unwrap_or_default().into();
+        Some(Owner { api_version: part("apiVersion"), kind: part("kind"), name: part("name"), uid: part("uid") })
+    }
+}
+
+fn text(tree: &Value, path: &[&str]) -> SmolStr {
+    tree.str_at(path).unwrap_or_default().into()
+}
+
+fn labels(tree: &Value) -> BTreeMap<SmolStr, SmolStr> {
+    let map = tree.at(&["metadata", "labels"]).and_then(Value::as_map);
+    map.into_iter().flat_map(|m| m.iter()).map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect()
+}
+
+fn list<'a>(tree: &'a Value, path: &[&str]) -> &'a [Value] {
+    tree.at(path).and_then(Value::as_list).unwrap_or_default()
+}
+
+impl PodView {
+    fn read(tree: &Value) -> PodView {
+        let ready = list(tree, &["status", "conditions"]).iter().find(|c| c.str_at(&["type"]) == Some("Ready"));
+        PodView {
+            uid: text(tree, &["metadata", "uid"]),
+            resource_version: text(tree, &["metadata", "resourceVersion"]),
+            labels: labels(tree),
+            controller: Owner::controller_of(tree),
+            created: text(tree, &["metadata", "creationTimestamp"]),
+            deleting: tree.at(&["metadata", "deletionTimestamp"]).is_some(),
+            node: text(tree, &["spec", "nodeName"]),
+            phase: text(tree, &["status", "phase"]),
+            ready: ready.and_then(|c| c.str_at(&["status"])) == Some("True"),
+            ready_since: ready.and_then(|c| c.str_at(&["lastTransitionTime"])).unwrap_or_default().into(),
+            restarts: list(tree, &["status", "containerStatuses"])
+                .iter()
+                .filter_map(|c| c.get("restartCount").and_then(Value::as_i64))
+                .sum(),
+            pod_ips: list(tree, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"])).collect(),
+        }
+    }
+}
+
+impl NodeView {
+    fn read(tree: &Value) -> NodeView {
+        let ready = list(tree, &["status", "conditions"]).iter().find(|c| c.str_at(&["type"]) == Some("Ready"));
+        let taint = |t: &Value| (text(t, &["key"]), text(t, &["value"]), text(t, &["effect"]));
+        NodeView {
+            uid: text(tree, &["metadata", "uid"]),
+            labels: labels(tree),
+            unschedulable: tree.at(&["spec", "unschedulable"]).and_then(Value::as_bool) == Some(true),
+            taints: list(tree, &["spec", "taints"]).iter().map(taint).collect(),
+            pod_cidrs: list(tree, &["spec", "podCIDRs"]).iter().filter_map(Value::as_str).map(Into::into).collect(),
+            ready: ready.map(|c| text(c, &["status"])).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_read() {
+        let json = r#"{"metadata":{"uid":"u","labels":{"a":"b"},"deletionTimestamp":"2026-01-01T00:00:00Z",
+            "ownerReferences":[{"kind":"X","name":"x","uid":"1"},{"kind":"Y","name":"y","uid":"2","controller":true}]},
+            "spec":{"nodeName":"n"},"status":{"phase":"Running","podIPs":[{"ip":"10.0.0.1"}],
+            "conditions":[{"type":"Ready","status":"True","lastTransitionTime":"t"}],
+            "containerStatuses":[{"restartCount":2},{"restartCount":3}]}}"#;
+        let pod = PodView::read(&apimachinery::codec::json::parse(json.as_bytes()).unwrap());
+        assert_eq!((pod.restarts, pod.ready, pod.deleting), (5, true, true));
+        assert_eq!(pod.controller.unwrap().name, "y");
+        assert_eq!(pod.pod_ips, ["10.0.0.1"]);
+    }
+}

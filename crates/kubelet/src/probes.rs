@@ -1,0 +1,1 @@
+//! Asks containers whether they have started, live and are ready.

@@ -1,0 +1,1 @@
+//! Turns a pod into what the container runtime is told.

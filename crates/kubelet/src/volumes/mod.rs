@@ -1,0 +1,1 @@
+//! Puts the files of a pod in place and takes them away.
