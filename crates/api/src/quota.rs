@@ -175,11 +175,9 @@ pub fn count_name(group: &str, resource: &str) -> SmolStr {
 pub fn usage(group: &str, resource: &str, object: &Value, now: i64) -> Amounts {
     let mut usage = Amounts::from([(count_name(group, resource), one())]);
     match (group, resource) {
-        ("", "pods") => {
-            if pod_counts(object, now) {
-                let (requests, limits) = (pod_amounts(object, "requests"), pod_amounts(object, "limits"));
-                add(&mut usage, &compute_usage(&requests, &limits));
-            }
+        ("", "pods") if pod_counts(object, now) => {
+            let (requests, limits) = (pod_amounts(object, "requests"), pod_amounts(object, "limits"));
+            add(&mut usage, &compute_usage(&requests, &limits));
         }
         ("", "services") => service_usage(object, &mut usage),
         ("", "persistentvolumeclaims") => claim_usage(object, &mut usage),

@@ -133,5 +133,5 @@ impl Rules for PodCertificateRequest {
 
 fn state_cell(object: &Value, _now: i64) -> Value {
     let conditions = items(object, &["status", "conditions"]).iter().map(|c| str_of(c, &["type"]));
-    conditions.filter(|t| matches!(*t, "Issued" | "Denied" | "Failed")).last().unwrap_or("Pending").into()
+    conditions.rev().find(|t| matches!(*t, "Issued" | "Denied" | "Failed")).unwrap_or("Pending").into()
 }

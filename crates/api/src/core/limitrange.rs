@@ -134,6 +134,6 @@ fn limits_agree(errors: &mut Errors, path: &Path<'_>, item: &LimitRangeItem) {
 /// Copies the quantities whose resource is not yet there.
 fn fill(target: &mut BTreeMap<String, Quantity>, source: &BTreeMap<String, Quantity>) {
     for (resource, quantity) in source {
-        target.entry(resource.clone()).or_insert_with(|| quantity.clone());
+        target.entry(resource.clone()).or_insert_with(|| *quantity);
     }
 }

@@ -231,14 +231,15 @@ impl PersistentVolumeClaimSpec {
                     namespace: None,
                 });
             }
-            (None, Some(reference)) if reference.namespace.as_ref().is_none_or(|n| n.is_empty()) => {
-                if known(reference.api_group.as_ref(), &reference.kind) {
-                    self.data_source = Some(TypedLocalObjectReference {
-                        api_group: reference.api_group.clone(),
-                        kind: reference.kind.clone(),
-                        name: reference.name.clone(),
-                    });
-                }
+            (None, Some(reference))
+                if reference.namespace.as_ref().is_none_or(|n| n.is_empty())
+                    && known(reference.api_group.as_ref(), &reference.kind) =>
+            {
+                self.data_source = Some(TypedLocalObjectReference {
+                    api_group: reference.api_group.clone(),
+                    kind: reference.kind.clone(),
+                    name: reference.name.clone(),
+                });
             }
             _ => {}
         }

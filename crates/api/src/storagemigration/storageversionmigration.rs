@@ -76,5 +76,5 @@ fn resource_cell(object: &Value, _now: i64) -> Value {
 fn status_cell(object: &Value, _now: i64) -> Value {
     let conditions = items(object, &["status", "conditions"]).iter();
     let held = conditions.filter(|c| str_of(c, &["status"]) == "True").map(|c| str_of(c, &["type"]));
-    held.filter(|t| matches!(*t, "Running" | "Failed" | "Succeeded")).last().unwrap_or("Unknown").into()
+    held.rev().find(|t| matches!(*t, "Running" | "Failed" | "Succeeded")).unwrap_or("Unknown").into()
 }

@@ -425,7 +425,7 @@ fn text(s: &str, indent: usize, out: &mut String) {
         return;
     }
     let resolves = !matches!(scalar(s, ScalarStyle::Plain, None), Ok(Value::String(_))) || looks_like_time(s);
-    if !resolves && is_plain(s) && printable {
+    if !resolves && is_plain(s) && printable && !s.contains('\n') {
         out.push_str(s);
     } else if !resolves && printable && !s.contains('\n') && !s.is_empty() {
         out.push('\'');

@@ -43,7 +43,7 @@ pub(crate) fn pod_only_defaults(spec: &mut PodSpec) {
         // What is limited and not requested is requested up to the limit.
         let resources = &mut container.resources;
         for (resource, limit) in &resources.limits {
-            resources.requests.entry(resource.clone()).or_insert_with(|| limit.clone());
+            resources.requests.entry(resource.clone()).or_insert_with(|| *limit);
         }
         container_protocols(container);
     }

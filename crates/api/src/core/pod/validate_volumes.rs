@@ -152,10 +152,8 @@ fn content(errors: &mut Errors, path: &Path<'_>, source: &VolumeSource, which: &
                 errors.invalid(&path.child("path"), nfs.path.as_str(), "must be an absolute path");
             }
         }
-        "persistentVolumeClaim" => {
-            if source.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name.is_empty()) {
-                errors.required(&path.child("claimName"), "");
-            }
+        "persistentVolumeClaim" if source.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name.is_empty()) => {
+            errors.required(&path.child("claimName"), "");
         }
         "downwardAPI" => {
             let Some(downward) = &source.downward_api else { return };

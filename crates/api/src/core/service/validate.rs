@@ -226,12 +226,7 @@ fn service_port<'a>(
         errors.invalid(&path.child("port"), port.port, fault);
     }
     one_of(errors, &path.child("protocol"), &port.protocol, &["SCTP", "TCP", "UDP"]);
-    // Port numbers out of range are reported once, not again for the target that was derived from them.
-    if port.target_port != IntOrString::Int(port.port) {
-        port_or_name(errors, &path.child("targetPort"), &port.target_port);
-    } else if port_number(i64::from(port.port)).is_some() {
-        port_or_name(errors, &path.child("targetPort"), &port.target_port);
-    }
+    port_or_name(errors, &path.child("targetPort"), &port.target_port);
     if let Some(protocol) = &port.app_protocol {
         check(errors, &path.child("appProtocol"), protocol, qualified_name);
     }
