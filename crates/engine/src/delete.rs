@@ -192,7 +192,7 @@ fn wanted_finalizers(old: &Value, options: &DeleteOptions) -> Option<Vec<SmolStr
         Some(Propagation::Background) => (false, false),
     };
     let mut wanted: Vec<SmolStr> =
-        present.iter().filter(|f| **f != ORPHAN && **f != FOREGROUND).map(|f| SmolStr::new(f)).collect();
+        present.iter().filter(|f| **f != ORPHAN && **f != FOREGROUND).map(SmolStr::new).collect();
     if orphan {
         wanted.push(SmolStr::new_static(ORPHAN));
     }
@@ -210,7 +210,7 @@ mod tests {
 
     fn with_finalizers(names: &[&str]) -> Value {
         let mut tree = Value::Map(Map::new());
-        metadata::set_finalizers(&mut tree, names.iter().map(|n| SmolStr::new(n)).collect());
+        metadata::set_finalizers(&mut tree, names.iter().map(SmolStr::new).collect());
         tree
     }
 

@@ -210,6 +210,10 @@ fn strategy(errors: &mut Errors, path: &Path<'_>, strategy: &DeploymentStrategy)
     }
 }
 
+fn ready_cell(object: &Value, _now: i64) -> Value {
+    format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::kind;
@@ -245,8 +249,4 @@ mod tests {
         );
         refuses_update(&kind(), &[("spec.replicas", "7")], &[]);
     }
-}
-
-fn ready_cell(object: &Value, _now: i64) -> Value {
-    format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()
 }

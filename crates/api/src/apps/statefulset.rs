@@ -279,6 +279,10 @@ impl Rules for StatefulSet {
     }
 }
 
+fn ready_cell(object: &Value, _now: i64) -> Value {
+    format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::kind;
@@ -299,8 +303,4 @@ mod tests {
             ],
         );
     }
-}
-
-fn ready_cell(object: &Value, _now: i64) -> Value {
-    format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"])).into()
 }

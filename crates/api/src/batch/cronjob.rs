@@ -245,6 +245,13 @@ fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<u64, String>
     Ok(bits)
 }
 
+fn last_schedule_cell(object: &Value, now: i64) -> Value {
+    match str_of(object, &["status", "lastScheduleTime"]) {
+        "" => "<none>".into(),
+        time => since(time, now).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,12 +277,5 @@ mod tests {
             &[("spec.schedule", "\"0 3 * *\"")],
             &["spec.schedule: Invalid value: \"0 3 * *\": expected exactly 5 fields, found 4: [0 3 * *]"],
         );
-    }
-}
-
-fn last_schedule_cell(object: &Value, now: i64) -> Value {
-    match str_of(object, &["status", "lastScheduleTime"]) {
-        "" => "<none>".into(),
-        time => since(time, now).into(),
     }
 }

@@ -559,36 +559,6 @@ fn count_indexes(text: &str, completions: i32) -> Result<i32, String> {
     Ok(count)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::kind;
-    use crate::tests::{refuses, refuses_update};
-
-    #[test]
-    fn pods_of_a_job_end() {
-        refuses(
-            &kind(),
-            &[("spec.template.spec.restartPolicy", "\"Always\"")],
-            &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""],
-        );
-        refuses(
-            &kind(),
-            &[("spec.backoffLimitPerIndex", "1")],
-            &["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
-        );
-    }
-
-    #[test]
-    fn completions_stay_and_parallelism_may_change() {
-        refuses_update(&kind(), &[("spec.parallelism", "2")], &[]);
-        refuses_update(
-            &kind(),
-            &[("spec.completions", "3")],
-            &["spec.completions: Invalid value: 3: field is immutable"],
-        );
-    }
-}
-
 /// The defaults that a job spec has in a Job and in a CronJob's template alike.
 pub(crate) fn job_spec_defaults(spec: &mut JobSpec) {
     pod_template_defaults(&mut spec.template);
@@ -632,4 +602,34 @@ fn completions_cell(object: &Value, _now: i64) -> Value {
 fn duration_cell(object: &Value, now: i64) -> Value {
     let Some(start) = seconds(str_of(object, &["status", "startTime"])) else { return "".into() };
     duration(seconds(str_of(object, &["status", "completionTime"])).unwrap_or(now) - start).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn pods_of_a_job_end() {
+        refuses(
+            &kind(),
+            &[("spec.template.spec.restartPolicy", "\"Always\"")],
+            &["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""],
+        );
+        refuses(
+            &kind(),
+            &[("spec.backoffLimitPerIndex", "1")],
+            &["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
+        );
+    }
+
+    #[test]
+    fn completions_stay_and_parallelism_may_change() {
+        refuses_update(&kind(), &[("spec.parallelism", "2")], &[]);
+        refuses_update(
+            &kind(),
+            &[("spec.completions", "3")],
+            &["spec.completions: Invalid value: 3: field is immutable"],
+        );
+    }
 }

@@ -292,27 +292,6 @@ pub(crate) fn signer_name(errors: &mut Errors, path: &Path<'_>, name: &str) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::tests::refuses;
-
-    #[test]
-    fn usages_and_signers_have_names() {
-        refuses(
-            &super::kind(),
-            &[("spec.usages", "[\"magic\"]"), ("spec.usages", "[]")],
-            &["spec.usages: Required value"],
-        );
-        refuses(
-            &super::kind(),
-            &[("spec.signerName", "\"plain\"")],
-            &[
-                "spec.signerName: Invalid value: \"plain\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
-            ],
-        );
-    }
-}
-
 fn duration_cell(object: &Value, _now: i64) -> Value {
     match object.at(&["spec", "expirationSeconds"]).and_then(Value::as_i64) {
         Some(seconds) => duration(seconds).into(),
@@ -334,4 +313,25 @@ fn condition_cell(object: &Value, _now: i64) -> Value {
         text.push_str(",Issued");
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::refuses;
+
+    #[test]
+    fn usages_and_signers_have_names() {
+        refuses(
+            &super::kind(),
+            &[("spec.usages", "[\"magic\"]"), ("spec.usages", "[]")],
+            &["spec.usages: Required value"],
+        );
+        refuses(
+            &super::kind(),
+            &[("spec.signerName", "\"plain\"")],
+            &[
+                "spec.signerName: Invalid value: \"plain\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+            ],
+        );
+    }
 }

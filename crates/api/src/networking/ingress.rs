@@ -290,6 +290,16 @@ fn backend(errors: &mut Errors, path: &Path<'_>, backend: &IngressBackend) {
     }
 }
 
+fn hosts_cell(object: &Value, _now: i64) -> Value {
+    let rules = items(object, &["spec", "rules"]);
+    let hosts: Vec<&str> = rules.iter().map(|r| str_of(r, &["host"])).filter(|h| !h.is_empty()).collect();
+    match hosts.len() {
+        0 => "*".into(),
+        1..=3 => hosts.join(",").into(),
+        _ => format!("{} + {} more...", hosts[..3].join(","), rules.len() - 3).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tests::refuses;
@@ -310,15 +320,5 @@ mod tests {
             &[(&format!("{paths}.backend"), "{}")],
             &["spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is required"],
         );
-    }
-}
-
-fn hosts_cell(object: &Value, _now: i64) -> Value {
-    let rules = items(object, &["spec", "rules"]);
-    let hosts: Vec<&str> = rules.iter().map(|r| str_of(r, &["host"])).filter(|h| !h.is_empty()).collect();
-    match hosts.len() {
-        0 => "*".into(),
-        1..=3 => hosts.join(",").into(),
-        _ => format!("{} + {} more...", hosts[..3].join(","), rules.len() - 3).into(),
     }
 }

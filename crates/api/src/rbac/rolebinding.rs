@@ -122,30 +122,6 @@ pub(crate) fn binding(errors: &mut Errors, role: &RoleRef, subjects: &[Subject],
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::tests::{refuses, refuses_update};
-
-    #[test]
-    fn a_binding_keeps_its_role() {
-        let kind = super::kind();
-        refuses_update(
-            &kind,
-            &[("roleRef.name", "\"other\"")],
-            &[
-                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"other\"}: cannot change roleRef",
-            ],
-        );
-        refuses(
-            &kind,
-            &[("subjects.0.kind", "\"Robot\"")],
-            &[
-                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
-            ],
-        );
-    }
-}
-
 impl Subject {
     /// Users and groups belong to this group, service accounts to the core group.
     pub(crate) fn set_defaults(&mut self) {
@@ -173,4 +149,28 @@ pub(crate) fn subjects(object: &Value, kind: &str) -> Value {
         })
         .collect();
     named.join(", ").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{refuses, refuses_update};
+
+    #[test]
+    fn a_binding_keeps_its_role() {
+        let kind = super::kind();
+        refuses_update(
+            &kind,
+            &[("roleRef.name", "\"other\"")],
+            &[
+                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"other\"}: cannot change roleRef",
+            ],
+        );
+        refuses(
+            &kind,
+            &[("subjects.0.kind", "\"Robot\"")],
+            &[
+                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+            ],
+        );
+    }
 }

@@ -92,6 +92,14 @@ impl Rules for StorageClass {
     }
 }
 
+fn name_cell(object: &Value, _now: i64) -> Value {
+    let name = str_of(object, &["metadata", "name"]);
+    match object.str_at(&["metadata", "annotations", "storageclass.kubernetes.io/is-default-class"]) {
+        Some("true") => format!("{name} (default)").into(),
+        _ => name.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::tests::refuses_update;
@@ -103,13 +111,5 @@ mod tests {
             &[("provisioner", "\"other.example.com\"")],
             &["provisioner: Forbidden: updates to provisioner are forbidden."],
         );
-    }
-}
-
-fn name_cell(object: &Value, _now: i64) -> Value {
-    let name = str_of(object, &["metadata", "name"]);
-    match object.str_at(&["metadata", "annotations", "storageclass.kubernetes.io/is-default-class"]) {
-        Some("true") => format!("{name} (default)").into(),
-        _ => name.into(),
     }
 }

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> Rule {
-        let list = |l: &[&str]| l.iter().map(|s| SmolStr::new(s)).collect();
+        let list = |l: &[&str]| l.iter().map(SmolStr::new).collect();
         Rule { verbs: list(verbs), groups: list(groups), resources: list(resources), names: list(names), urls: vec![] }
     }
 

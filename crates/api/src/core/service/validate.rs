@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use apimachinery::validation::{self, check, dns_label, dns_subdomain, port_number, qualified_name};
-use apimachinery::{Errors, IntOrString, Path, Value};
+use apimachinery::{Errors, Path, Value};
 
 use crate::checks::{cidr, ip, maybe_one_of, one_of};
 use crate::core::endpoints::endpoint_ip;
