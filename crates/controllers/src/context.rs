@@ -36,3 +36,28 @@ impl Context {
         Context { client, recorder, config, shared }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A context over a fake cluster; the wall clock stands at 2026-01-01T00:00:00Z.
+    pub(crate) fn context(backend: &testkit::FakeBackend) -> Context {
+        let config =
+            Config { root_ca: String::new(), cluster_cidrs: Vec::new(), now: || "2026-01-01T00:00:00Z".into() };
+        Context::new("test", backend.client(), Arc::new(config), Arc::new(Shared::new(backend.client())))
+    }
+
+    /// Waits until something holds.
+    pub(crate) async fn eventually(holds: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if holds() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it did not come true within 5 seconds");
+    }
+}

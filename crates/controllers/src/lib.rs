@@ -8,8 +8,10 @@
 //! Start reading at [`root_ca`], the smallest.
 
 mod context;
+pub mod replicaset;
 pub mod root_ca;
 mod shared;
+pub mod workload;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -27,8 +29,11 @@ pub struct Controller {
 }
 
 /// Every controller.
-pub const CONTROLLERS: &[Controller] =
-    &[Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() }];
+pub const CONTROLLERS: &[Controller] = &[
+    Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
+    Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
+    Controller { name: "replication-controller", run: |cx| replicaset::run_replication(cx).boxed() },
+];
 
 /// Starts every controller. `client_of` gives the client of a user; the tasks end with the set.
 pub fn start(tasks: &mut JoinSet<()>, client_of: &dyn Fn(&str) -> client::Client, config: Config) {

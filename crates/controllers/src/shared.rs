@@ -1,15 +1,18 @@
 //! Informers that several controllers need, each started once, when first asked for.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use apimachinery::{GroupVersionResource, SmolStr, Value};
 use client::{Client, Informer, Scope};
+
+use crate::workload::pods::PodIndex;
 
 /// The shared informers.
 pub struct Shared {
     client: Client,
     pods: OnceLock<Informer<PodView>>,
+    pod_index: OnceLock<Arc<PodIndex>>,
     nodes: OnceLock<Informer<NodeView>>,
 }
 
@@ -43,6 +46,8 @@ pub struct PodView {
     /// The sum over the containers.
     pub restarts: i64,
     pub pod_ips: Vec<SmolStr>,
+    /// How much a pod resists being chosen when there are too many; lower goes first.
+    pub deletion_cost: i32,
 }
 
 /// What controllers look at in a node.
@@ -60,7 +65,7 @@ pub struct NodeView {
 
 impl Shared {
     pub(crate) fn new(client: Client) -> Shared {
-        Shared { client, pods: OnceLock::new(), nodes: OnceLock::new() }
+        Shared { client, pods: OnceLock::new(), pod_index: OnceLock::new(), nodes: OnceLock::new() }
     }
 
     /// All pods.
@@ -69,6 +74,11 @@ impl Shared {
             let pods = GroupVersionResource::new("", "v1", "pods");
             Informer::start(&self.client, pods, Scope::default(), |tree| Some(PodView::read(tree)))
         })
+    }
+
+    /// Finds pods by their controlling owner.
+    pub fn pod_index(&self) -> &Arc<PodIndex> {
+        self.pod_index.get_or_init(|| Arc::new(PodIndex::new(self.pods())))
     }
 
     /// All nodes.
@@ -122,6 +132,10 @@ impl PodView {
                 .filter_map(|c| c.get("restartCount").and_then(Value::as_i64))
                 .sum(),
             pod_ips: list(tree, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"])).collect(),
+            deletion_cost: tree
+                .str_at(&["metadata", "annotations", "controller.kubernetes.io/pod-deletion-cost"])
+                .and_then(|cost| cost.parse().ok())
+                .unwrap_or_default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use apimachinery::{GroupVersionResource, Status, Value};
+use apimachinery::{GroupVersionResource, Map, Status, Value};
 use bytes::Bytes;
 use client::backend::BoxFuture;
 use client::{Backend, Body, Client, EventKind, Key, Request, Verb, WatchEvent, WatchStream};
@@ -60,6 +60,26 @@ impl FakeBackend {
         bytes
     }
 
+    /// Gives a new object what a server would: a generated name if it asks for one, and a uid.
+    fn name(&self, tree: &mut Value) {
+        let unique = self.lock().revision + 1;
+        let Some(metadata) = tree.as_map_mut().and_then(|map| map.get_mut("metadata")).and_then(Value::as_map_mut)
+        else {
+            return;
+        };
+        if let Some(prefix) = metadata.get("generateName").and_then(Value::as_str).map(str::to_string)
+            && metadata.get("name").is_none()
+        {
+            metadata.insert("name", format!("{prefix}{unique:05}"));
+        }
+        metadata.get_or_insert_with("uid", || format!("uid-{unique}").into());
+    }
+
+    /// How many objects a resource has.
+    pub fn count(&self, resource: &GroupVersionResource) -> usize {
+        self.lock().objects.keys().filter(|(known, _)| known == resource).count()
+    }
+
     /// Removes an object.
     pub fn remove(&self, resource: &GroupVersionResource, namespace: &str, name: &str) {
         let mut state = self.lock();
@@ -89,7 +109,8 @@ impl Backend for FakeBackend {
             let known = self.get(&request.resource, &request.namespace, &request.name);
             let missing = || Status::not_found(&request.resource.group_resource(), &request.name);
             match (request.verb, request.body) {
-                (Verb::Create, Body::Object(tree)) => {
+                (Verb::Create, Body::Object(mut tree)) => {
+                    self.name(&mut tree);
                     let key = Key::of(&tree);
                     if self.get(&request.resource, &key.namespace, &key.name).is_some() {
                         return Err(Status::already_exists(&request.resource.group_resource(), &key.name));
@@ -101,6 +122,17 @@ impl Backend for FakeBackend {
                     let mut merged = known.ok_or_else(missing)?;
                     merge(&mut merged, tree);
                     Ok(self.store(&request.resource, merged))
+                }
+                (Verb::List, _) => {
+                    let state = self.lock();
+                    let items = state.objects.iter().filter(|((resource, key), _)| {
+                        *resource == request.resource
+                            && (request.namespace.is_empty() || key.namespace == request.namespace)
+                    });
+                    let items: Vec<Value> = items.map(|(_, tree)| tree.clone()).collect();
+                    let mut list = Map::new();
+                    list.insert("items", Value::List(items));
+                    Ok(apimachinery::codec::json::encode_free(&Value::Map(list)))
                 }
                 (Verb::Get, _) => Ok(apimachinery::codec::json::encode_free(&known.ok_or_else(missing)?)),
                 (Verb::Delete, _) => {
