@@ -8,6 +8,7 @@
 //! Start reading at [`root_ca`], the smallest.
 
 mod context;
+pub mod deployment;
 pub mod replicaset;
 pub mod root_ca;
 mod shared;
@@ -31,6 +32,7 @@ pub struct Controller {
 /// Every controller.
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
+    Controller { name: "deployment-controller", run: |cx| deployment::run(cx).boxed() },
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
     Controller { name: "replication-controller", run: |cx| replicaset::run_replication(cx).boxed() },
 ];

@@ -104,7 +104,7 @@ fn text(tree: &Value, path: &[&str]) -> SmolStr {
     tree.str_at(path).unwrap_or_default().into()
 }
 
-fn labels(tree: &Value) -> BTreeMap<SmolStr, SmolStr> {
+pub(crate) fn labels(tree: &Value) -> BTreeMap<SmolStr, SmolStr> {
     let map = tree.at(&["metadata", "labels"]).and_then(Value::as_map);
     map.into_iter().flat_map(|m| m.iter()).map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect()
 }

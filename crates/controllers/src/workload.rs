@@ -7,6 +7,8 @@ pub mod pods;
 pub mod ranking;
 pub mod template_hash;
 
+use std::collections::BTreeMap;
+
 use apimachinery::meta::{LabelSelector as Selector, OwnerReference};
 use apimachinery::resource::Resource;
 use apimachinery::selector::LabelSelector;
@@ -22,6 +24,7 @@ use pods::Pods;
 #[derive(Clone, Debug)]
 pub struct OwnerView {
     pub uid: SmolStr,
+    pub labels: BTreeMap<SmolStr, SmolStr>,
     /// The owner that manages this object in turn.
     pub controller: Option<Owner>,
     pub selector: LabelSelector,
@@ -41,6 +44,7 @@ impl OwnerView {
         };
         OwnerView {
             uid: tree.str_at(&["metadata", "uid"]).unwrap_or_default().into(),
+            labels: crate::shared::labels(tree),
             controller: Owner::controller_of(tree),
             selector,
         }

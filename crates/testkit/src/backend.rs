@@ -75,6 +75,12 @@ impl FakeBackend {
         metadata.get_or_insert_with("uid", || format!("uid-{unique}").into());
     }
 
+    /// All objects of a resource.
+    pub fn all(&self, resource: &GroupVersionResource) -> Vec<Value> {
+        let state = self.lock();
+        state.objects.iter().filter(|((known, _), _)| known == resource).map(|(_, tree)| tree.clone()).collect()
+    }
+
     /// How many objects a resource has.
     pub fn count(&self, resource: &GroupVersionResource) -> usize {
         self.lock().objects.keys().filter(|(known, _)| known == resource).count()

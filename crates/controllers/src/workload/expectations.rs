@@ -72,10 +72,11 @@ impl Expectations {
                 }
             }
             None => {
-                if let Some(pod) = change.old {
-                    if books.created.remove(&pod.uid).is_none() && books.deleted.remove(&pod.uid).is_none() {
-                        books.gone.insert(pod.uid.clone());
-                    }
+                if let Some(pod) = change.old
+                    && books.created.remove(&pod.uid).is_none()
+                    && books.deleted.remove(&pod.uid).is_none()
+                {
+                    books.gone.insert(pod.uid.clone());
                 }
             }
         }
