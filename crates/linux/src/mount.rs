@@ -163,6 +163,89 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&plain))
 }
 
+/// What a file system has and has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all, and those that anyone may still use.
+    pub total: u64,
+    /// Bytes that anyone may still use.
+    pub available: u64,
+    /// Files in all; 0 where the file system does not count them.
+    pub files: u64,
+    /// Files that can still be made.
+    pub files_free: u64,
+}
+
+/// The space of the file system that holds a path.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let unit = stat.fragment_size();
+    Ok(Space {
+        total: stat.blocks() * unit,
+        available: stat.blocks_available() * unit,
+        files: stat.files(),
+        files_free: stat.files_available(),
+    })
+}
+
+/// Whether something is mounted at exactly this path.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    Ok(list()?.iter().any(|mount| mount.point == path))
+}
+
+/// Mounts a file system in memory, of at most `size` bytes where given.
+pub fn tmpfs(target: &Path, size: Option<u64>, mode: u32) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let mut options = format!("mode={mode:o}");
+    if let Some(size) = size {
+        options.push_str(&format!(",size={size}"));
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+/// Shows what a descriptor refers to at a path, with all mounts below it.
+pub fn bind(what: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    let tree = open_tree(&PathBuf::from(format!("/proc/self/fd/{}", what.as_raw_fd())), true)?;
+    attach(std::os::fd::AsFd::as_fd(&tree), target)
+}
+
+/// Takes a mount away, at once from sight and for good when nobody uses it any more. None there is fine.
+pub fn unmount(target: &Path) -> io::Result<()> {
+    use nix::mount::{MntFlags, umount2};
+    match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens what a relative path leads to below a folder; links and `..` never lead out of it. With `make`, a folder is
+/// made where nothing is.
+pub fn open_below(folder: &Path, relative: &Path, make: Option<u32>) -> io::Result<OwnedFd> {
+    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+    use nix::sys::stat::{Mode, mkdirat};
+    let directory = open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let how = || OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
+    if let Some(mode) = make {
+        let mut parents = PathBuf::new();
+        let mut parent: Option<OwnedFd> = None;
+        for part in relative.components() {
+            parents.push(part);
+            match openat2(&directory, &parents, how()) {
+                Ok(fd) => parent = Some(fd),
+                Err(Errno::ENOENT) => {
+                    let at = parent.as_ref().map_or(&directory, |fd| fd);
+                    let std::path::Component::Normal(name) = part else { return Err(Errno::ENOENT.into()) };
+                    mkdirat(at, name, Mode::from_bits_truncate(mode))?;
+                    parent = Some(openat2(&directory, &parents, how())?);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(openat2(&directory, relative, how())?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +258,21 @@ mod tests {
         assert!(info.shared);
         assert_eq!((info.kind.as_str(), info.options.as_str()), ("ext3", "rw,errors=continue"));
         assert!(list().unwrap().iter().any(|mount| mount.point == Path::new("/proc")));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("volume");
+        std::fs::create_dir_all(root.join("in")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
+        std::os::unix::fs::symlink("in", root.join("link")).unwrap();
+        assert!(open_below(&root, Path::new("link"), None).is_ok());
+        assert!(open_below(&root, Path::new("out"), None).is_err());
+        assert!(open_below(&root, Path::new("out/new"), Some(0o750)).is_err());
+        assert!(open_below(&root, Path::new("../x"), Some(0o750)).is_err());
+        assert!(open_below(&root, Path::new("a/b/c"), Some(0o750)).is_ok());
+        assert!(root.join("a/b/c").is_dir());
+        assert!(space(&root).unwrap().total > 0);
     }
 }

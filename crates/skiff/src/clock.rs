@@ -11,3 +11,8 @@ impl engine::Clock for Host {
         (since.as_secs() as i64, since.subsec_nanos())
     }
 }
+
+/// The wall clock as RFC 3339 with seconds.
+pub fn now_text() -> String {
+    apimachinery::time::rfc3339(engine::Clock::now(&Host).0)
+}

@@ -21,8 +21,8 @@ use pki::seal::Keyring;
 use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
-use crate::clock::Host;
-use crate::network;
+use crate::clock::{self, Host};
+use crate::{network, node};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -39,6 +39,10 @@ pub struct Config {
     /// Whether this server is a node too.
     pub node: bool,
     pub node_name: String,
+    /// `key=value`, for a node that is new.
+    pub node_labels: Vec<String>,
+    /// `key=value:Effect`, for a node that is new.
+    pub node_taints: Vec<String>,
 }
 
 /// Runs a server until it is told to end.
@@ -138,9 +142,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     // The tasks end with this set; what they set up for running pods stays.
     let mut tasks = tokio::task::JoinSet::new();
+    let client_of =
+        |user: &str, groups: &[&str]| Client::new(Arc::new(Local::new(server.clone(), user, groups)), user);
+    let of_user = |user: &str| {
+        let groups: &[&str] = match user.strip_prefix("system:serviceaccount:kube-system:") {
+            Some(_) => &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+            None => &[],
+        };
+        client_of(user, groups)
+    };
+    controllers::start(
+        &mut tasks,
+        &of_user,
+        controllers::Config {
+            root_ca: hierarchy.ca(Authority::Server)?.bundle_pem(),
+            cluster_cidrs: config.cluster_cidrs.clone(),
+            now: clock::now_text,
+        },
+    );
+    let scheduling = scheduler::Config { name: "default-scheduler".into(), now: clock::now_text };
+    tasks.spawn(scheduler::run(client_of("system:kube-scheduler", &[]), scheduling));
     if config.node {
-        let pods = Arc::new(cni::Network::new(cni::NetworkConfig::new(config.data_dir.join("network"))));
-        let client_of = |user: &str| Client::new(Arc::new(Local::new(server.clone(), user, &[])), user);
         let network = network::Config {
             node_name: config.node_name.clone(),
             node_ips: vec![advertised],
@@ -150,8 +172,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             data_dir: config.data_dir.clone(),
             resolv_conf: "/etc/resolv.conf".into(),
         };
-        network::start_node(&mut tasks, client_of("system:kube-proxy"), pods, &network);
-        network::start_dns(&mut tasks, itself.clone(), client_of(dns::USER), &network)?;
+        let node_user = format!("system:node:{}", config.node_name);
+        let clients =
+            node::Clients { node: client_of(&node_user, &["system:nodes"]), proxy: of_user("system:kube-proxy") };
+        let names = [config.node_name.clone(), advertised.to_string(), "127.0.0.1".into()];
+        let credential = hierarchy.server(&node_user, &names)?;
+        let serving = ServerTls {
+            identity: transport::Identity::new(credential.chain.clone(), credential.key_der())?,
+            client_auth: ClientAuth::Requested(Trust::new(hierarchy.trust(Authority::Client)?.roots().to_vec())?),
+        };
+        let settings = node::Config {
+            labels: config.node_labels.clone(),
+            taints: config.node_taints.clone(),
+            network: network.clone(),
+        };
+        network::start_dns(&mut tasks, itself.clone(), of_user(dns::USER), &network)?;
+        // The API serves already; the node comes up beside it.
+        node::start(&mut tasks, clients, serving, settings).await?;
     }
 
     write_kubeconfig(&config, &hierarchy)?;

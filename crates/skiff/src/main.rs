@@ -5,6 +5,7 @@ mod cluster;
 mod commands;
 mod config;
 mod network;
+mod node;
 
 use std::process::ExitCode;
 

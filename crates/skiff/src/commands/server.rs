@@ -56,6 +56,12 @@ pub struct Server {
     /// Call this server's node so (default: the host's name).
     #[arg(long, env = "SKIFF_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Labels for this server's node when it is new, as key=value.
+    #[arg(long, env = "SKIFF_NODE_LABEL", value_name = "LABEL", value_delimiter = ',')]
+    pub node_label: Vec<String>,
+    /// Taints for this server's node when it is new, as key=value:Effect.
+    #[arg(long, env = "SKIFF_NODE_TAINT", value_name = "TAINT", value_delimiter = ',')]
+    pub node_taint: Vec<String>,
     /// Leave parts out: node.
     #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -100,6 +106,8 @@ impl Server {
             service_cidrs: self.service_cidr,
             cluster_domain: self.cluster_domain,
             node: !self.disable.iter().any(|part| part == "node"),
+            node_labels: self.node_label,
+            node_taints: self.node_taint,
             node_name: self.node_name.unwrap_or_else(host_name),
         }
     }

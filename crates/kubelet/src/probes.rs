@@ -1,1 +1,0 @@
-//! Asks containers whether they have started, live and are ready.

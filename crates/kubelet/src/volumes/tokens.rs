@@ -1,0 +1,109 @@
+//! Service account tokens of pods: asked for once, renewed long before they end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::core::pod::Pod;
+use api::core::serviceaccount::ServiceAccount;
+use api::core::volumes::ServiceAccountTokenProjection;
+use apimachinery::{Map, Value};
+use client::Client;
+use parking_lot::Mutex;
+
+use super::Changed;
+
+/// Without a wish, tokens live an hour.
+const LIFE: i64 = 3600;
+/// Older ones are renewed, however long they would live (upstream's rule).
+const OLDEST: i64 = 24 * 3600;
+
+struct Token {
+    text: String,
+    /// Seconds since 1970.
+    renew: i64,
+}
+
+/// The tokens in use, by pod, audience and life.
+pub struct Tokens {
+    client: Client,
+    changed: Changed,
+    known: Mutex<HashMap<(String, String, i64), Token>>,
+    alarms: Mutex<HashMap<String, tokio::task::AbortHandle>>,
+}
+
+impl Tokens {
+    pub fn new(client: Client, changed: Changed) -> Tokens {
+        Tokens { client, changed, known: Mutex::default(), alarms: Mutex::default() }
+    }
+
+    /// A token for a pod, which holds for a while yet.
+    pub async fn get(&self, pod: &Arc<Pod>, wanted: &ServiceAccountTokenProjection) -> Result<String, String> {
+        let uid = &pod.metadata.uid;
+        let life = wanted.expiration_seconds.unwrap_or(LIFE);
+        let key = (uid.clone(), wanted.audience.clone(), life);
+        if let Some(known) = self.known.lock().get(&key).filter(|t| t.renew > crate::seconds()) {
+            return Ok(known.text.clone());
+        }
+        let now = crate::seconds();
+        let answer = self.ask(pod, &wanted.audience, life).await?;
+        let text = answer.str_at(&["status", "token"]).unwrap_or_default().to_owned();
+        if text.is_empty() {
+            return Err("the API gave no token".to_owned());
+        }
+        let end = answer.str_at(&["status", "expirationTimestamp"]).and_then(apimachinery::time::parse_rfc3339);
+        let end = end.map_or(now + life, |(seconds, _)| seconds);
+        // At four fifths of its life, or after a day.
+        let renew = (now + (end - now) * 4 / 5).min(now + OLDEST);
+        self.known.lock().insert(key, Token { text: text.clone(), renew });
+        self.arm(uid);
+        Ok(text)
+    }
+
+    async fn ask(&self, pod: &Pod, audience: &str, life: i64) -> Result<Value, String> {
+        let mut reference = Map::new();
+        reference.insert("apiVersion", "v1");
+        reference.insert("kind", "Pod");
+        reference.insert("name", pod.metadata.name.as_str());
+        reference.insert("uid", pod.metadata.uid.as_str());
+        let mut spec = Map::new();
+        let audiences: Vec<Value> = if audience.is_empty() { vec![] } else { vec![Value::from(audience)] };
+        spec.insert("audiences", audiences);
+        spec.insert("expirationSeconds", life);
+        spec.insert("boundObjectRef", reference);
+        let mut body = Map::new();
+        body.insert("apiVersion", "authentication.k8s.io/v1");
+        body.insert("kind", "TokenRequest");
+        body.insert("spec", spec);
+        let account = match pod.spec.service_account_name.as_str() {
+            "" => "default",
+            name => name,
+        };
+        let namespace = pod.metadata.namespace.as_str();
+        let asked = self.client.create_subresource::<ServiceAccount>(namespace, account, "token", Value::Map(body));
+        asked.await.map_err(|status| format!("failed to fetch token: {status}"))
+    }
+
+    /// Sets the pod's alarm to its next renewal.
+    fn arm(&self, uid: &str) {
+        let next = self.known.lock().iter().filter(|(key, _)| key.0 == uid).map(|(_, t)| t.renew).min();
+        let Some(next) = next else { return };
+        let (changed, pod) = (self.changed.clone(), uid.to_owned());
+        let wait = Duration::from_secs((next - crate::seconds()).max(1) as u64);
+        let alarm = tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            changed(&pod);
+        });
+        if let Some(old) = self.alarms.lock().insert(uid.to_owned(), alarm.abort_handle()) {
+            old.abort();
+        }
+    }
+
+    /// A pod is gone.
+    pub fn forget(&self, uid: &str) {
+        self.known.lock().retain(|key, _| key.0 != uid);
+        if let Some(alarm) = self.alarms.lock().remove(uid) {
+            alarm.abort();
+        }
+    }
+}
