@@ -16,7 +16,7 @@ use client::{Informer, Key, Outcome, Queue, run_workers};
 
 use crate::Context;
 use crate::shared::PodView;
-use crate::workload::pods::PodIndex;
+use crate::shared::pod_index::PodIndex;
 use crate::workload::{Manager, OwnerView, now, wake_by_owners};
 use plan::Limits;
 use replicasets::Sets;

@@ -9,6 +9,7 @@
 
 mod context;
 pub mod deployment;
+pub mod job;
 pub mod replicaset;
 pub mod root_ca;
 mod shared;
@@ -33,6 +34,7 @@ pub struct Controller {
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
     Controller { name: "deployment-controller", run: |cx| deployment::run(cx).boxed() },
+    Controller { name: "job-controller", run: |cx| job::run(cx).boxed() },
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
     Controller { name: "replication-controller", run: |cx| replicaset::run_replication(cx).boxed() },
 ];

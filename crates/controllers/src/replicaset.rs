@@ -12,7 +12,8 @@ use apimachinery::{SmolStr, Status, Time};
 use client::{Informer, Key, Outcome, Queue, run_workers};
 
 use crate::Context;
-use crate::workload::pods::{CachedPod, Pods, available_in, from_template, is_active, is_terminating};
+use crate::shared::pod_index::CachedPod;
+use crate::workload::pods::{Pods, available_in, from_template, is_active, is_terminating};
 use crate::workload::{Manager, OwnerView, batch, namespace_ends, now, ranking, selector};
 
 /// Pods created or deleted in one go at most.

@@ -1,12 +1,16 @@
 //! Informers that several controllers need, each started once, when first asked for.
 
+pub mod job_pod;
+pub mod pod_index;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use apimachinery::{GroupVersionResource, SmolStr, Value};
 use client::{Client, Informer, Scope};
 
-use crate::workload::pods::PodIndex;
+use job_pod::JobPod;
+use pod_index::PodIndex;
 
 /// The shared informers.
 pub struct Shared {
@@ -48,6 +52,8 @@ pub struct PodView {
     pub pod_ips: Vec<SmolStr>,
     /// How much a pod resists being chosen when there are too many; lower goes first.
     pub deletion_cost: i32,
+    /// What only the job controller looks at; absent in pods that are no business of its.
+    pub job: Option<Box<JobPod>>,
 }
 
 /// What controllers look at in a node.
@@ -136,6 +142,7 @@ impl PodView {
                 .str_at(&["metadata", "annotations", "controller.kubernetes.io/pod-deletion-cost"])
                 .and_then(|cost| cost.parse().ok())
                 .unwrap_or_default(),
+            job: JobPod::read(tree),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The pods of a controller: claimed, created and deleted under its expectations, with events on their owner.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use api::core::pod::Pod;
@@ -11,82 +10,12 @@ use apimachinery::{Api, Map, ObjectMeta, SmolStr, Status, Time, Value};
 use client::events::Subject;
 use client::{Client, Informer, Key, PatchKind, Recorder};
 use futures::future::join_all;
-use parking_lot::RwLock;
 
 use super::expectations::Expectations;
 use super::{Manager, namespace_ends};
 use crate::Context;
 use crate::shared::PodView;
-
-/// A pod as the cache has it.
-pub type CachedPod = (Key, Arc<PodView>);
-
-#[derive(Default)]
-struct Sets {
-    /// By the uid of the controlling owner.
-    owned: HashMap<SmolStr, HashSet<Key>>,
-    /// Pods without one, by namespace.
-    orphans: HashMap<SmolStr, HashSet<Key>>,
-}
-
-/// Finds pods by the owner that controls them.
-pub struct PodIndex {
-    informer: Informer<PodView>,
-    sets: Arc<RwLock<Sets>>,
-}
-
-impl PodIndex {
-    pub fn new(informer: &Informer<PodView>) -> PodIndex {
-        let sets: Arc<RwLock<Sets>> = Arc::default();
-        let to = sets.clone();
-        informer.on_change(move |change| {
-            let mut sets = to.write();
-            let before = change.old.map(|p| p.controller.as_ref().map(|o| o.uid.clone()));
-            let after = change.new.map(|p| p.controller.as_ref().map(|o| o.uid.clone()));
-            if before == after {
-                return;
-            }
-            if let Some(owner) = before {
-                let (map, name) = sets.of(owner, change.key);
-                if let Some(set) = map.get_mut(&name) {
-                    set.remove(change.key);
-                    if set.is_empty() {
-                        map.remove(&name);
-                    }
-                }
-            }
-            if let Some(owner) = after {
-                let (map, name) = sets.of(owner, change.key);
-                map.entry(name).or_default().insert(change.key.clone());
-            }
-        });
-        PodIndex { informer: informer.clone(), sets }
-    }
-
-    fn read(&self, keys: Option<&HashSet<Key>>) -> Vec<CachedPod> {
-        let keys = keys.into_iter().flatten();
-        keys.filter_map(|key| self.informer.by_key(key).map(|pod| (key.clone(), pod))).collect()
-    }
-
-    /// The pods that the owner with this uid controls.
-    pub fn owned(&self, uid: &str) -> Vec<CachedPod> {
-        self.read(self.sets.read().owned.get(uid))
-    }
-
-    /// The pods of a namespace that nobody controls.
-    pub fn orphans(&self, namespace: &str) -> Vec<CachedPod> {
-        self.read(self.sets.read().orphans.get(namespace))
-    }
-}
-
-impl Sets {
-    fn of(&mut self, owner: Option<SmolStr>, key: &Key) -> (&mut HashMap<SmolStr, HashSet<Key>>, SmolStr) {
-        match owner {
-            Some(uid) => (&mut self.owned, uid),
-            None => (&mut self.orphans, key.namespace.clone()),
-        }
-    }
-}
+use crate::shared::pod_index::{CachedPod, PodIndex};
 
 /// One controller's hands on pods. Clones are handles to the same.
 #[derive(Clone)]
@@ -96,6 +25,8 @@ pub struct Pods {
     pub informer: Informer<PodView>,
     pub index: Arc<PodIndex>,
     pub expectations: Arc<Expectations>,
+    /// The finalizer that pods get when they are adopted and lose when they are released.
+    pub finalizer: Option<&'static str>,
 }
 
 /// Neither finished nor being deleted.
@@ -150,6 +81,7 @@ impl Pods {
             informer: cx.shared.pods().clone(),
             index: cx.shared.pod_index().clone(),
             expectations: Arc::default(),
+            finalizer: None,
         }
     }
 
@@ -246,7 +178,14 @@ impl Pods {
     }
 
     async fn patch_owner(&self, key: &Key, uid: &str, reference: Value) -> Result<(), Status> {
-        let patch = owner_patch(uid, reference);
+        let mut patch = owner_patch(uid, reference.clone());
+        if let (Some(finalizer), Some(Value::Map(metadata))) =
+            (self.finalizer, patch.as_map_mut().and_then(|m| m.get_mut("metadata")))
+        {
+            let released = reference.str_at(&["$patch"]).is_some();
+            let member = if released { "$deleteFromPrimitiveList/finalizers" } else { "finalizers" };
+            metadata.insert(member, Value::List(vec![finalizer.into()]));
+        }
         self.client.patch::<Pod>(&key.namespace, &key.name, "", PatchKind::Strategic, patch).await.map(drop)
     }
 }

@@ -2,13 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use apimachinery::SmolStr;
 use apimachinery::time::parse_rfc3339;
-use client::Key;
 
 use crate::shared::PodView;
+use crate::shared::pod_index::CachedPod;
 
 fn seconds(text: &str) -> i64 {
     parse_rfc3339(text).map_or(0, |(seconds, _)| seconds)
@@ -49,25 +48,30 @@ fn first_to_go(a: &PodView, b: &PodView, doubled: &HashMap<SmolStr, usize>, now:
 }
 
 /// The `count` pods to delete; `related` are all running pods of the same purpose, these included.
-pub fn choose(
-    mut pods: Vec<(Key, Arc<PodView>)>,
-    related: &[(Key, Arc<PodView>)],
-    count: usize,
-    now: i64,
-) -> Vec<(Key, Arc<PodView>)> {
+pub fn choose(mut pods: Vec<CachedPod>, related: &[CachedPod], count: usize, now: i64) -> Vec<CachedPod> {
     if count < pods.len() {
-        let mut doubled: HashMap<SmolStr, usize> = HashMap::new();
-        for (_, pod) in related.iter().filter(|(_, p)| !p.node.is_empty()) {
-            *doubled.entry(pod.node.clone()).or_default() += 1;
-        }
-        pods.sort_by(|(_, a), (_, b)| first_to_go(a, b, &doubled, now));
+        pods = rank(pods, related, now);
         pods.truncate(count);
     }
     pods
 }
 
+/// Orders pods, those first that should go first.
+pub fn rank(mut pods: Vec<CachedPod>, related: &[CachedPod], now: i64) -> Vec<CachedPod> {
+    let mut doubled: HashMap<SmolStr, usize> = HashMap::new();
+    for (_, pod) in related.iter().filter(|(_, p)| !p.node.is_empty()) {
+        *doubled.entry(pod.node.clone()).or_default() += 1;
+    }
+    pods.sort_by(|(_, a), (_, b)| first_to_go(a, b, &doubled, now));
+    pods
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use client::Key;
+
     use super::*;
 
     #[test]
