@@ -8,6 +8,7 @@
 //! Start reading at [`root_ca`], the smallest.
 
 mod context;
+pub mod daemonset;
 pub mod deployment;
 pub mod job;
 pub mod replicaset;
@@ -33,6 +34,7 @@ pub struct Controller {
 /// Every controller.
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
+    Controller { name: "daemon-set-controller", run: |cx| daemonset::run(cx).boxed() },
     Controller { name: "deployment-controller", run: |cx| deployment::run(cx).boxed() },
     Controller { name: "job-controller", run: |cx| job::run(cx).boxed() },
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },

@@ -42,6 +42,8 @@ pub struct PodView {
     /// Whether it is being deleted.
     pub deleting: bool,
     pub node: SmolStr,
+    /// The only node that its node affinity allows by name, as in pods of DaemonSets.
+    pub pinned_to: SmolStr,
     pub phase: SmolStr,
     /// The Ready condition.
     pub ready: bool,
@@ -130,6 +132,7 @@ impl PodView {
             created: text(tree, &["metadata", "creationTimestamp"]),
             deleting: tree.at(&["metadata", "deletionTimestamp"]).is_some(),
             node: text(tree, &["spec", "nodeName"]),
+            pinned_to: pinned_to(tree).unwrap_or_default(),
             phase: text(tree, &["status", "phase"]),
             ready: ready.and_then(|c| c.str_at(&["status"])) == Some("True"),
             ready_since: ready.and_then(|c| c.str_at(&["lastTransitionTime"])).unwrap_or_default().into(),
@@ -144,6 +147,18 @@ impl PodView {
                 .unwrap_or_default(),
             job: JobPod::read(tree),
         }
+    }
+}
+
+fn pinned_to(tree: &Value) -> Option<SmolStr> {
+    let path = ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"];
+    let fields = list(tree.at(&path)?, &["nodeSelectorTerms"]).iter().flat_map(|term| list(term, &["matchFields"]));
+    let mut names = fields
+        .filter(|f| f.str_at(&["key"]) == Some("metadata.name") && f.str_at(&["operator"]) == Some("In"))
+        .map(|f| list(f, &["values"]));
+    match names.next()? {
+        [name] => name.as_str().map(SmolStr::from),
+        _ => None,
     }
 }
 

@@ -105,6 +105,7 @@ pub async fn create(
     loop {
         let hash = template_hash::hash(&revision.data.0, Some(*collisions));
         revision.metadata.name = name(owner, &hash);
+        revision.metadata.labels.insert(HASH_LABEL.into(), hash);
         match client.create(&revision).await {
             Err(status) if status.is_already_exists() => {
                 let known: ControllerRevision =
