@@ -10,9 +10,13 @@
 mod context;
 pub mod daemonset;
 pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
 pub mod job;
+pub mod node_ipam;
 pub mod replicaset;
 pub mod root_ca;
+pub mod service_account;
 mod shared;
 pub mod workload;
 
@@ -35,6 +39,10 @@ pub struct Controller {
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
     Controller { name: "daemon-set-controller", run: |cx| daemonset::run(cx).boxed() },
+    Controller { name: "node-controller", run: |cx| node_ipam::run(cx).boxed() },
+    Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
+    Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },
+    Controller { name: "endpoint-controller", run: |cx| endpoints::run(cx).boxed() },
     Controller { name: "deployment-controller", run: |cx| deployment::run(cx).boxed() },
     Controller { name: "job-controller", run: |cx| job::run(cx).boxed() },
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
@@ -50,4 +58,10 @@ pub fn start(tasks: &mut JoinSet<()>, client_of: &dyn Fn(&str) -> client::Client
         let cx = Context::new(controller.name, client, config.clone(), shared.clone());
         tasks.spawn((controller.run)(cx));
     }
+}
+
+/// Whether a write was refused because its namespace is ending.
+fn ends(status: &apimachinery::Status) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::core::configmap::ConfigMap;
-use apimachinery::{GroupVersionResource, ObjectMeta, SmolStr, Status, Value};
+use apimachinery::{GroupVersionResource, ObjectMeta, SmolStr, Status};
 use client::{Informer, Outcome, Queue, Scope, run_workers};
 
 use crate::Context;
@@ -70,15 +70,9 @@ async fn publish(cx: &Context, namespace: &str) -> Result<(), Status> {
             let created = cx.client.create(&ConfigMap { metadata, data, ..ConfigMap::default() }).await;
             match created {
                 // A namespace that is ending takes no more objects.
-                Err(status) if status.is_already_exists() || ends(&status) => Ok(()),
+                Err(status) if status.is_already_exists() || crate::ends(&status) => Ok(()),
                 other => other.map(drop),
             }
         }
     }
-}
-
-fn ends(status: &Status) -> bool {
-    let causes = status.to_value();
-    let causes = causes.at(&["details", "causes"]).and_then(Value::as_list).unwrap_or_default().to_vec();
-    causes.iter().any(|c| c.str_at(&["reason"]) == Some("NamespaceTerminating"))
 }

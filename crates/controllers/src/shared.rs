@@ -52,6 +52,11 @@ pub struct PodView {
     /// The sum over the containers.
     pub restarts: i64,
     pub pod_ips: Vec<SmolStr>,
+    /// `spec.hostname` and `spec.subdomain`.
+    pub hostname: SmolStr,
+    pub subdomain: SmolStr,
+    /// The named ports of its containers: name, protocol, number.
+    pub ports: Vec<(SmolStr, SmolStr, i64)>,
     /// How much a pod resists being chosen when there are too many; lower goes first.
     pub deletion_cost: i32,
     /// What only the job controller looks at; absent in pods that are no business of its.
@@ -121,6 +126,21 @@ fn list<'a>(tree: &'a Value, path: &[&str]) -> &'a [Value] {
     tree.at(path).and_then(Value::as_list).unwrap_or_default()
 }
 
+/// The named ports of a pod's containers and sidecars.
+fn named_ports(tree: &Value) -> Vec<(SmolStr, SmolStr, i64)> {
+    let sidecars =
+        list(tree, &["spec", "initContainers"]).iter().filter(|c| c.str_at(&["restartPolicy"]) == Some("Always"));
+    let containers = list(tree, &["spec", "containers"]).iter().chain(sidecars);
+    let ports =
+        containers.flat_map(|c| list(c, &["ports"])).filter(|p| p.str_at(&["name"]).is_some_and(|n| !n.is_empty()));
+    ports
+        .map(|p| {
+            let number = p.get("containerPort").and_then(Value::as_i64).unwrap_or_default();
+            (text(p, &["name"]), text(p, &["protocol"]), number)
+        })
+        .collect()
+}
+
 impl PodView {
     fn read(tree: &Value) -> PodView {
         let ready = list(tree, &["status", "conditions"]).iter().find(|c| c.str_at(&["type"]) == Some("Ready"));
@@ -140,6 +160,9 @@ impl PodView {
                 .iter()
                 .filter_map(|c| c.get("restartCount").and_then(Value::as_i64))
                 .sum(),
+            hostname: text(tree, &["spec", "hostname"]),
+            subdomain: text(tree, &["spec", "subdomain"]),
+            ports: named_ports(tree),
             pod_ips: list(tree, &["status", "podIPs"]).iter().map(|ip| text(ip, &["ip"])).collect(),
             deletion_cost: tree
                 .str_at(&["metadata", "annotations", "controller.kubernetes.io/pod-deletion-cost"])

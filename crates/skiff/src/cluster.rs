@@ -176,7 +176,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let clients =
             node::Clients { node: client_of(&node_user, &["system:nodes"]), proxy: of_user("system:kube-proxy") };
         let names = [config.node_name.clone(), advertised.to_string(), "127.0.0.1".into()];
-        let credential = hierarchy.server(&node_user, &names)?;
+        let credential = hierarchy.server("kubelet", &names)?;
         let serving = ServerTls {
             identity: transport::Identity::new(credential.chain.clone(), credential.key_der())?,
             client_auth: ClientAuth::Requested(Trust::new(hierarchy.trust(Authority::Client)?.roots().to_vec())?),
