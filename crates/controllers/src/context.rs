@@ -22,6 +22,8 @@ pub struct Config {
 pub struct Context {
     /// Acts as the controller's service account.
     pub client: Client,
+    /// Lists and watches anything, as `system:kube-controller-manager`: upstream's roles leave it to that user.
+    pub watcher: Client,
     /// Writes the controller's events.
     pub recorder: Recorder,
     pub config: Arc<Config>,
@@ -33,7 +35,8 @@ impl Context {
     pub(crate) fn new(name: &'static str, client: Client, config: Arc<Config>, shared: Arc<Shared>) -> Context {
         let client = client.with_manager(name);
         let recorder = Recorder::new(client.clone(), name, "", config.now);
-        Context { client, recorder, config, shared }
+        let watcher = shared.client().clone();
+        Context { client, watcher, recorder, config, shared }
     }
 }
 

@@ -316,10 +316,10 @@ pub(crate) fn follow_pods(pods: &Informer<PodView>, services: &Informer<ServiceV
 /// Runs the controller.
 pub async fn run(cx: Context) {
     let services =
-        Informer::start(&cx.client, GroupVersionResource::new("", "v1", "services"), Scope::default(), service_view);
+        Informer::start(&cx.watcher, GroupVersionResource::new("", "v1", "services"), Scope::default(), service_view);
     let ours = Scope { label_selector: format!("{MANAGED_BY}={MANAGER}"), ..Scope::default() };
     let slices = Informer::start(
-        &cx.client,
+        &cx.watcher,
         GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices"),
         ours,
         |tree| {

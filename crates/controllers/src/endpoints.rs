@@ -108,9 +108,9 @@ fn wanted(service: &Service, pods: &[(Key, Arc<PodView>)]) -> Endpoints {
 /// Runs the controller.
 pub async fn run(cx: Context) {
     let core = |resource| GroupVersionResource::new("", "v1", resource);
-    let services = Informer::start(&cx.client, core("services"), Scope::default(), service_view);
+    let services = Informer::start(&cx.watcher, core("services"), Scope::default(), service_view);
     let objects =
-        Informer::start(&cx.client, core("endpoints"), Scope::default(), |tree| Endpoints::from_value(tree).ok());
+        Informer::start(&cx.watcher, core("endpoints"), Scope::default(), |tree| Endpoints::from_value(tree).ok());
     let pods = cx.shared.pods().clone();
     services.synced().await;
     objects.synced().await;

@@ -16,11 +16,11 @@ const DESCRIPTION: &str = "kubernetes.io/description";
 /// Runs the controller.
 pub async fn run(cx: Context) {
     let core = |resource| GroupVersionResource::new("", "v1", resource);
-    let namespaces = Informer::start(&cx.client, core("namespaces"), Scope::default(), |tree| {
+    let namespaces = Informer::start(&cx.watcher, core("namespaces"), Scope::default(), |tree| {
         (tree.str_at(&["status", "phase"]) != Some("Terminating")).then_some(())
     });
     let ours = Scope { field_selector: format!("metadata.name={NAME}"), ..Scope::default() };
-    let maps = Informer::start(&cx.client, core("configmaps"), ours, |tree| {
+    let maps = Informer::start(&cx.watcher, core("configmaps"), ours, |tree| {
         (tree.str_at(&["metadata", "name"]) == Some(NAME))
             .then(|| tree.str_at(&["data", KEY]).unwrap_or_default().to_string())
     });

@@ -11,11 +11,11 @@ const NAME: &str = "default";
 /// Runs the controller.
 pub async fn run(cx: Context) {
     let core = |resource| GroupVersionResource::new("", "v1", resource);
-    let namespaces = Informer::start(&cx.client, core("namespaces"), Scope::default(), |tree| {
+    let namespaces = Informer::start(&cx.watcher, core("namespaces"), Scope::default(), |tree| {
         (tree.str_at(&["status", "phase"]) != Some("Terminating")).then_some(())
     });
     let ours = Scope { field_selector: format!("metadata.name={NAME}"), ..Scope::default() };
-    let accounts = Informer::start(&cx.client, core("serviceaccounts"), ours, |tree| {
+    let accounts = Informer::start(&cx.watcher, core("serviceaccounts"), ours, |tree| {
         (tree.str_at(&["metadata", "name"]) == Some(NAME)).then_some(())
     });
     namespaces.synced().await;

@@ -81,6 +81,11 @@ impl Shared {
         Shared { client, pods: OnceLock::new(), pod_index: OnceLock::new(), nodes: OnceLock::new() }
     }
 
+    /// The client of the shared informers.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// All pods.
     pub fn pods(&self) -> &Informer<PodView> {
         self.pods.get_or_init(|| {
