@@ -14,10 +14,12 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod job;
 pub mod node_ipam;
+pub mod node_lifecycle;
 pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
 mod shared;
+pub mod taint_eviction;
 pub mod workload;
 
 use futures::FutureExt;
@@ -40,6 +42,8 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
     Controller { name: "daemon-set-controller", run: |cx| daemonset::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| node_ipam::run(cx).boxed() },
+    Controller { name: "node-controller", run: |cx| node_lifecycle::run(cx).boxed() },
+    Controller { name: "node-controller", run: |cx| taint_eviction::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
     Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },
     Controller { name: "endpoint-controller", run: |cx| endpoints::run(cx).boxed() },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::core::configmap::ConfigMap;
-use apimachinery::{GroupVersionResource, ObjectMeta, SmolStr, Status};
+use apimachinery::{Api, GroupVersionResource, ObjectMeta, SmolStr, Status};
 use client::{Informer, Outcome, Queue, Scope, run_workers};
 
 use crate::Context;
@@ -21,8 +21,7 @@ pub async fn run(cx: Context) {
     });
     let ours = Scope { field_selector: format!("metadata.name={NAME}"), ..Scope::default() };
     let maps = Informer::start(&cx.watcher, core("configmaps"), ours, |tree| {
-        (tree.str_at(&["metadata", "name"]) == Some(NAME))
-            .then(|| tree.str_at(&["data", KEY]).unwrap_or_default().to_string())
+        ConfigMap::from_value(tree).ok().filter(|map| map.metadata.name == NAME)
     });
     namespaces.synced().await;
     maps.synced().await;
@@ -34,19 +33,16 @@ pub async fn run(cx: Context) {
     run_workers("root-ca-cert-publisher", queue, 1, move |namespace| {
         let (cx, namespaces, maps) = (cx.clone(), namespaces.clone(), maps.clone());
         async move {
-            if namespaces.get("", &namespace).is_none()
-                || maps.get(&namespace, NAME).is_some_and(|data| *data == cx.config.root_ca)
-            {
+            if namespaces.get("", &namespace).is_none() {
                 return Ok(Outcome::Done);
             }
-            publish(&cx, &namespace).await.map(|()| Outcome::Done)
+            publish(&cx, &namespace, maps.get(&namespace, NAME).as_deref()).await.map(|()| Outcome::Done)
         }
     })
     .await;
 }
 
-async fn publish(cx: &Context, namespace: &str) -> Result<(), Status> {
-    let known: Option<ConfigMap> = cx.client.try_get(namespace, NAME).await?;
+async fn publish(cx: &Context, namespace: &str, known: Option<&ConfigMap>) -> Result<(), Status> {
     let data = BTreeMap::from([(KEY.to_string(), cx.config.root_ca.clone())]);
     let described = || {
         let text = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
@@ -56,10 +52,7 @@ async fn publish(cx: &Context, namespace: &str) -> Result<(), Status> {
     };
     match known {
         Some(map) if map.data == data => Ok(()),
-        Some(mut map) => {
-            map.data = data;
-            cx.client.update(&map).await.map(drop)
-        }
+        Some(map) => cx.client.update(&ConfigMap { data, ..map.clone() }).await.map(drop),
         None => {
             let metadata = ObjectMeta {
                 name: NAME.into(),
@@ -74,5 +67,29 @@ async fn publish(cx: &Context, namespace: &str) -> Result<(), Status> {
                 other => other.map(drop),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::tests::{context, eventually};
+
+    #[tokio::test]
+    async fn every_namespace_gets_the_certificates() {
+        let cluster = testkit::FakeBackend::new();
+        let core = |resource| GroupVersionResource::new("", "v1", resource);
+        cluster.put(&core("namespaces"), r#"{"metadata":{"name":"a"},"status":{"phase":"Active"}}"#);
+        cluster.put(
+            &core("configmaps"),
+            r#"{"metadata":{"name":"kube-root-ca.crt","namespace":"a"},"data":{"ca.crt":"x"}}"#,
+        );
+        let task = tokio::spawn(run(context(&cluster)));
+        let published = || {
+            let map = cluster.get(&core("configmaps"), "a", NAME);
+            map.is_some_and(|map| map.str_at(&["data", KEY]) == Some(""))
+        };
+        eventually(published).await;
+        task.abort();
     }
 }

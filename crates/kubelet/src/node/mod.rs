@@ -164,9 +164,11 @@ async fn report(
         if change.key.name == name
             && let Some(ranges) = change.new
             && !ranges.is_empty()
-            && ranges_of.pod_ranges() != **ranges
+            && change.old.is_none_or(|old| old != ranges)
         {
-            ranges_of.set_pod_ranges(ranges.to_vec());
+            if ranges_of.pod_ranges() != **ranges {
+                ranges_of.set_pod_ranges(ranges.to_vec());
+            }
             to.notify_one();
         }
     });
