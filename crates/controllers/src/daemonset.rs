@@ -38,7 +38,7 @@ pub async fn run(cx: Context) {
     let recorder = Recorder::new(cx.client.clone(), "daemonset-controller", "", cx.config.now);
     let cx = Context { recorder, ..cx };
     let pods = Pods::new(&cx);
-    let sets = OwnerView::follow(&cx.client, DaemonSet::resource());
+    let sets = OwnerView::follow(&cx.watcher, DaemonSet::resource());
     let nodes = cx.shared.nodes().clone();
     sets.synced().await;
     nodes.synced().await;

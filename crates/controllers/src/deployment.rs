@@ -23,8 +23,8 @@ use replicasets::Sets;
 
 /// Runs the controller.
 pub async fn run(cx: Context) {
-    let deployments = OwnerView::follow(&cx.client, Deployment::resource());
-    let sets = OwnerView::follow(&cx.client, ReplicaSet::resource());
+    let deployments = OwnerView::follow(&cx.watcher, Deployment::resource());
+    let sets = OwnerView::follow(&cx.watcher, ReplicaSet::resource());
     let pods = cx.shared.pods().clone();
     deployments.synced().await;
     sets.synced().await;

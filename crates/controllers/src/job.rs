@@ -48,7 +48,7 @@ impl Memory {
 /// Runs the controller.
 pub async fn run(cx: Context) {
     let pods = Pods { finalizer: Some(FINALIZER), ..Pods::new(&cx) };
-    let jobs = OwnerView::follow(&cx.client, Job::resource());
+    let jobs = OwnerView::follow(&cx.watcher, Job::resource());
     jobs.synced().await;
     pods.informer.synced().await;
     let queue: Queue<Key> = Queue::new();

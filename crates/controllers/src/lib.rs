@@ -19,6 +19,7 @@ pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
 mod shared;
+pub mod statefulset;
 pub mod taint_eviction;
 pub mod workload;
 
@@ -51,6 +52,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "job-controller", run: |cx| job::run(cx).boxed() },
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
     Controller { name: "replication-controller", run: |cx| replicaset::run_replication(cx).boxed() },
+    Controller { name: "statefulset-controller", run: |cx| statefulset::run(cx).boxed() },
 ];
 
 /// Starts every controller. `client_of` gives the client of a user; the tasks end with the set.

@@ -182,7 +182,7 @@ impl ReplicaOwner for ReplicationController {
 
 async fn run_for<T: ReplicaOwner>(name: &'static str, cx: Context) {
     let pods = Pods::new(&cx);
-    let owners = OwnerView::follow(&cx.client, T::resource());
+    let owners = OwnerView::follow(&cx.watcher, T::resource());
     owners.synced().await;
     pods.informer.synced().await;
     let queue: Queue<Key> = Queue::new();

@@ -26,6 +26,15 @@ pub fn data(template: &PodTemplateSpec) -> RawExtension {
     RawExtension(Value::Map(patch))
 }
 
+/// The template that a revision keeps.
+pub fn template(revision: &ControllerRevision) -> Result<PodTemplateSpec, Status> {
+    let mut template = revision.data.0.at(&["spec", "template"]).cloned().unwrap_or(Value::Null);
+    if let Value::Map(map) = &mut template {
+        map.remove("$patch");
+    }
+    PodTemplateSpec::from_value(&template).map_err(Status::internal)
+}
+
 /// A revision that is not stored yet.
 pub fn revision(
     owner: &Manager,
@@ -176,6 +185,15 @@ mod tests {
         let stored = create(&client, &owner, &first, &mut collisions).await.unwrap();
         assert_eq!(collisions, 1);
         assert_ne!(stored.metadata.name, first.metadata.name);
+    }
+
+    #[test]
+    fn a_revision_gives_its_template_back() {
+        let mut kept = PodTemplateSpec::default();
+        kept.spec.hostname = "h".into();
+        let revision = revision(&Manager::default(), &BTreeMap::new(), data(&kept), 1, None);
+        assert_eq!(revision.data.0.str_at(&["spec", "template", "$patch"]), Some("replace"));
+        assert_eq!(template(&revision).unwrap(), kept);
     }
 
     #[test]

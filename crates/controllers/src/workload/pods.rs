@@ -85,44 +85,59 @@ impl Pods {
         }
     }
 
-    /// Creates a pod and expects to see it.
+    /// Creates a pod and expects to see it; tells it on the owner.
     pub async fn create(&self, owner: &Manager, pod: &Pod) -> Result<Pod, Status> {
-        match self.client.create(pod).await {
-            Ok(created) => {
-                let meta = &created.metadata;
-                let key = Key::new(meta.namespace.as_str(), meta.name.as_str());
-                self.expectations.created(&owner.key(), key, &meta.uid);
-                self.recorder.normal(&owner.subject, "SuccessfulCreate", format!("Created pod: {}", meta.name));
-                Ok(created)
+        let created = self.create_untold(owner, pod).await;
+        match &created {
+            Ok(pod) => {
+                let message = format!("Created pod: {}", pod.metadata.name);
+                self.recorder.normal(&owner.subject, "SuccessfulCreate", message);
             }
+            Err(status) if namespace_ends(status) => {}
             Err(status) => {
-                if !namespace_ends(&status) {
-                    let message = format!("Error creating: {}", status.message);
-                    self.recorder.warning(&owner.subject, "FailedCreate", message);
-                }
-                Err(status)
+                let message = format!("Error creating: {}", status.message);
+                self.recorder.warning(&owner.subject, "FailedCreate", message);
             }
         }
+        created
     }
 
-    /// Deletes a pod, if it is still the one that was seen, and expects to see that.
-    pub async fn delete(&self, owner: &Manager, (key, pod): &CachedPod) -> Result<(), Status> {
+    /// [`Pods::create`] without an event.
+    pub async fn create_untold(&self, owner: &Manager, pod: &Pod) -> Result<Pod, Status> {
+        let created = self.client.create(pod).await?;
+        let meta = &created.metadata;
+        let key = Key::new(meta.namespace.as_str(), meta.name.as_str());
+        self.expectations.created(&owner.key(), key, &meta.uid);
+        Ok(created)
+    }
+
+    /// Deletes a pod, if it is still the one that was seen, and expects to see that; tells it on the owner.
+    pub async fn delete(&self, owner: &Manager, pod: &CachedPod) -> Result<(), Status> {
+        let deleted = self.delete_untold(owner, pod).await;
+        match &deleted {
+            Ok(true) => {
+                let message = format!("Deleted pod: {}", pod.0.name);
+                self.recorder.normal(&owner.subject, "SuccessfulDelete", message);
+            }
+            Ok(false) => {}
+            Err(status) => {
+                let message = format!("Error deleting: {}", status.message);
+                self.recorder.warning(&owner.subject, "FailedDelete", message);
+            }
+        }
+        deleted.map(drop)
+    }
+
+    /// [`Pods::delete`] without an event; says whether there was anything to delete.
+    pub async fn delete_untold(&self, owner: &Manager, (key, pod): &CachedPod) -> Result<bool, Status> {
         self.expectations.deleting(&owner.key(), key.clone(), &pod.uid);
         let options = Client::only_uid(&pod.uid);
         match self.client.delete_with::<Pod>(&key.namespace, &key.name, options).await {
-            Ok(()) => {
-                self.recorder.normal(&owner.subject, "SuccessfulDelete", format!("Deleted pod: {}", key.name));
-                Ok(())
-            }
+            Ok(()) => Ok(true),
             Err(status) => {
                 self.expectations.not_deleted(&owner.key(), &pod.uid);
                 // Gone, or replaced by another of the same name: what was to go is gone.
-                if status.is_not_found() || status.is_conflict() {
-                    return Ok(());
-                }
-                let message = format!("Error deleting: {}", status.message);
-                self.recorder.warning(&owner.subject, "FailedDelete", message);
-                Err(status)
+                if status.is_not_found() || status.is_conflict() { Ok(false) } else { Err(status) }
             }
         }
     }
