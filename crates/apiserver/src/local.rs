@@ -31,7 +31,7 @@ impl Local {
     }
 
     fn info(request: &Request, verb: &str) -> RequestInfo {
-        RequestInfo {
+        let mut info = RequestInfo {
             verb: verb.into(),
             is_resource: true,
             prefix: if request.resource.group.is_empty() { "api".into() } else { "apis".into() },
@@ -42,7 +42,13 @@ impl Local {
             subresource: request.subresource.clone(),
             name: request.name.clone(),
             ..RequestInfo::default()
+        };
+        let fields = request.query.field_selector.as_str();
+        if matches!(verb, "list" | "watch" | "deletecollection") && !fields.is_empty() {
+            info.query.push(("fieldSelector".into(), fields.into()));
+            info.name_by_selector();
         }
+        info
     }
 
     async fn target(&self, request: &Request, verb: &str) -> Result<Target, Status> {

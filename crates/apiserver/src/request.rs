@@ -106,18 +106,20 @@ impl RequestInfo {
         if watching && (info.verb == "list" || (legacy_watch && info.verb == "get")) {
             info.verb = "watch".into();
         }
-        // A list or watch of one object by field selector is authorized for that name.
-        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
-            && info.name.is_empty()
-            && let Some(selector) = info.param("fieldSelector")
-            && let Some(name) = selector.split(',').find_map(|term| term.strip_prefix("metadata.name="))
-        {
-            let name = name.strip_prefix('=').unwrap_or(name);
-            if !name.is_empty() && !name.contains(['\\', '=', ',']) {
-                info.name = name.into();
-            }
+        if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+            info.name_by_selector();
         }
         info
+    }
+
+    /// A list or watch of one object by field selector is authorized for that name.
+    pub fn name_by_selector(&mut self) {
+        let Some(selector) = self.param("fieldSelector").filter(|_| self.name.is_empty()) else { return };
+        let Some(name) = selector.split(',').find_map(|term| term.strip_prefix("metadata.name=")) else { return };
+        let name = name.strip_prefix('=').unwrap_or(name);
+        if !name.is_empty() && !name.contains(['\\', '=', ',']) {
+            self.name = name.into();
+        }
     }
 
     /// The first value of a query parameter.

@@ -81,15 +81,22 @@ pub async fn run(cx: Context) {
         }
     });
     // Given here, not yet heard back.
-    let given = std::sync::Arc::new(parking_lot::Mutex::new(std::collections::HashMap::new()));
+    let given = std::sync::Arc::new(parking_lot::Mutex::new(Given::new()));
     run_workers("node-ipam", queue, 1, move |name| {
         let (client, nodes, pools, given) = (cx.client.clone(), nodes.clone(), pools.clone(), given.clone());
         let recorder = cx.recorder.clone();
         async move {
-            let Some(node) = nodes.get("", &name).filter(|n| n.pod_cidrs.is_empty()) else { return Ok(Outcome::Done) };
+            let Some(node) = nodes.get("", &name).filter(|n| n.pod_cidrs.is_empty()) else {
+                given.lock().remove(&name);
+                return Ok(Outcome::Done);
+            };
+            // Another change of the node may come before our own: what is given is given.
+            if given.lock().get(&name).is_some_and(|(uid, _)| *uid == node.uid) {
+                return Ok(Outcome::Done);
+            }
             let mut taken: BTreeSet<String> =
                 nodes.all().iter().flat_map(|(_, n)| n.pod_cidrs.iter().map(ToString::to_string)).collect();
-            taken.extend(given.lock().values().flatten().cloned());
+            taken.extend(given.lock().values().flat_map(|(_, ranges)| ranges.clone()));
             let Some(ranges) = pools.iter().map(|p| p.free(&taken)).collect::<Option<Vec<String>>>() else {
                 let about = client::events::Subject {
                     kind: "Node".into(),
@@ -100,7 +107,7 @@ pub async fn run(cx: Context) {
                 recorder.normal(&about, "CIDRNotAvailable", format!("Node {name} status is now: CIDRNotAvailable"));
                 return Err(Status::internal("the cluster's range of pod addresses is used up"));
             };
-            given.lock().insert(name.clone(), ranges.clone());
+            given.lock().insert(name.clone(), (node.uid.clone(), ranges.clone()));
             let done = assign(&client, &name, &ranges).await;
             if done.is_err() {
                 given.lock().remove(&name);
@@ -114,13 +121,16 @@ pub async fn run(cx: Context) {
     .await;
 }
 
+/// By node: its uid and its ranges.
+type Given = std::collections::HashMap<apimachinery::SmolStr, (apimachinery::SmolStr, Vec<String>)>;
+
 async fn assign(client: &Client, name: &str, ranges: &[String]) -> Result<(), Status> {
     let mut spec = Map::new();
     spec.insert("podCIDR", ranges[0].as_str());
     spec.insert("podCIDRs", ranges.iter().map(|r| Value::from(r.as_str())).collect::<Vec<_>>());
     let mut patch = Map::new();
     patch.insert("spec", spec);
-    client.patch::<Node>("", name, "", PatchKind::Strategic, Value::Map(patch)).await.map(drop)
+    client.patch::<Node>("", name, "", PatchKind::Merge, Value::Map(patch)).await.map(drop)
 }
 
 #[cfg(test)]

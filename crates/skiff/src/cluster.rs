@@ -142,8 +142,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     // The tasks end with this set; what they set up for running pods stays.
     let mut tasks = tokio::task::JoinSet::new();
-    let client_of =
-        |user: &str, groups: &[&str]| Client::new(Arc::new(Local::new(server.clone(), user, groups)), user);
+    let client_of = |user: &str, groups: &[&str]| Client::new(Arc::new(Local::new(server.clone(), user, groups)), user);
     let of_user = |user: &str| {
         let groups: &[&str] = match user.strip_prefix("system:serviceaccount:kube-system:") {
             Some(_) => &["system:serviceaccounts", "system:serviceaccounts:kube-system"],

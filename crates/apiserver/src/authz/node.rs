@@ -182,6 +182,17 @@ impl Node {
             }
             ("resource.k8s.io", "resourceclaims", "") => verb == "get" && any(&|p| p.resource_claims.contains(name)),
             ("resource.k8s.io", "resourceslices", "") => true,
+            // What every node may do, whatever pods it has: upstream's rules of the role `system:node`.
+            ("authentication.k8s.io", "tokenreviews", "")
+            | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => verb == "create",
+            ("", "services", "")
+            | ("storage.k8s.io", "csidrivers", "")
+            | ("node.k8s.io", "runtimeclasses", "")
+            | ("certificates.k8s.io", "clustertrustbundles", "") => reading,
+            ("" | "events.k8s.io", "events", "") => matches!(verb, "create" | "update" | "patch"),
+            ("", "pods", "eviction") => verb == "create",
+            ("", "endpoints", "") => verb == "get",
+            ("certificates.k8s.io", "certificatesigningrequests", "") => reading || verb == "create",
             _ => false,
         }
     }
