@@ -8,6 +8,7 @@
 //! Start reading at [`root_ca`], the smallest.
 
 mod context;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoint_slice;
@@ -21,6 +22,7 @@ pub mod service_account;
 mod shared;
 pub mod statefulset;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
 pub mod workload;
 
 use futures::FutureExt;
@@ -41,6 +43,7 @@ pub struct Controller {
 /// Every controller.
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
+    Controller { name: "cronjob-controller", run: |cx| cronjob::run(cx).boxed() },
     Controller { name: "daemon-set-controller", run: |cx| daemonset::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| node_ipam::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| node_lifecycle::run(cx).boxed() },
@@ -53,6 +56,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "replicaset-controller", run: |cx| replicaset::run(cx).boxed() },
     Controller { name: "replication-controller", run: |cx| replicaset::run_replication(cx).boxed() },
     Controller { name: "statefulset-controller", run: |cx| statefulset::run(cx).boxed() },
+    Controller { name: "ttl-after-finished-controller", run: |cx| ttl_after_finished::run(cx).boxed() },
 ];
 
 /// Starts every controller. `client_of` gives the client of a user; the tasks end with the set.
