@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use apimachinery::kind::Verbs;
 use apimachinery::{Map, Status, Value};
 use bytes::Bytes;
 use client::backend::BoxFuture;
-use client::{Backend, Body, EventKind, PatchKind, Query, Request, Verb, WatchEvent, WatchStream};
+use client::{Backend, Body, EventKind, PatchKind, Query, Request, Served, Verb, WatchEvent, WatchStream};
 use engine::{
     Change, Cx, Deleted, ListOptions, Notice, Object, Patch, PatchType, Target, User, Validation, WatchOptions,
     WriteOptions, scale,
@@ -105,9 +106,10 @@ impl Local {
         {
             return self.scale(&cx, request, target, &paths, &options).await;
         }
-        let handled = target.kind.subresources.iter().any(|s| {
-            s.name == target.subresource.as_str() && !matches!(s.action, apimachinery::kind::Action::Fields(_))
-        });
+        let handled = target.kind.storage == apimachinery::kind::Storage::Virtual
+            || target.kind.subresources.iter().any(|s| {
+                s.name == target.subresource.as_str() && !matches!(s.action, apimachinery::kind::Action::Fields(_))
+            });
         if handled {
             let body = match request.body {
                 Body::Object(tree) => tree,
@@ -290,5 +292,23 @@ impl Backend for Local {
 
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<WatchStream, Status>> {
         Box::pin(self.open_watch(request))
+    }
+
+    fn resources(&self) -> BoxFuture<'_, Result<Vec<Served>, Status>> {
+        Box::pin(async move {
+            let all = self.server.engine.catalog().all();
+            let served = all.iter().map(|resource| {
+                let kind = resource.preferred();
+                let can = |verbs: Verbs| kind.verbs.has(verbs);
+                Served {
+                    resource: kind.gvr(),
+                    kind: kind.kind.as_ref().into(),
+                    namespaced: kind.namespaced,
+                    collectable: can(Verbs::LIST.with(Verbs::WATCH).with(Verbs::DELETE)),
+                    in_collections: can(Verbs::DELETE_COLLECTION),
+                }
+            });
+            Ok(served.collect())
+        })
     }
 }

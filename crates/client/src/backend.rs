@@ -98,6 +98,18 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Events until the server ends the watch; an error (such as 410 `Expired`) is the last item.
 pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
 
+/// A resource that the API serves, in its preferred version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Served {
+    pub resource: GroupVersionResource,
+    pub kind: SmolStr,
+    pub namespaced: bool,
+    /// Can be listed, watched and deleted.
+    pub collectable: bool,
+    /// Can be deleted in whole collections.
+    pub in_collections: bool,
+}
+
 /// Who carries requests: implemented over HTTPS here and in process by `apiserver::local`.
 pub trait Backend: Send + Sync + 'static {
     /// Answers with the object (or list, or Status) as JSON.
@@ -106,4 +118,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Starts a watch; `request.verb` is ignored. With an empty resourceVersion the stream opens with an ADDED event
     /// for every existing object and then a bookmark that carries the annotation `k8s.io/initial-events-end`.
     fn watch(&self, request: Request) -> BoxFuture<'_, Result<WatchStream, Status>>;
+
+    /// What is served now, custom resources included.
+    fn resources(&self) -> BoxFuture<'_, Result<Vec<Served>, Status>>;
 }

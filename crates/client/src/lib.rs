@@ -13,7 +13,7 @@ pub mod informer;
 pub mod queue;
 mod typed;
 
-pub use backend::{Backend, Body, EventKind, PatchKind, Query, Request, Verb, WatchEvent, WatchStream};
+pub use backend::{Backend, Body, EventKind, PatchKind, Query, Request, Served, Verb, WatchEvent, WatchStream};
 pub use controller::{Outcome, run_workers};
 pub use events::Recorder;
 pub use informer::{Change, Informer, Key, Scope};

@@ -67,6 +67,11 @@ impl Client {
         tree(&self.send(request).await?)
     }
 
+    /// What the API serves now, custom resources included.
+    pub async fn resources(&self) -> Result<Vec<crate::backend::Served>, Status> {
+        self.backend.resources().await
+    }
+
     pub async fn watch(&self, request: Request) -> Result<WatchStream, Status> {
         self.backend.watch(request).await
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use apimachinery::{GroupVersionResource, Map, Status, Value};
 use bytes::Bytes;
 use client::backend::BoxFuture;
-use client::{Backend, Body, Client, EventKind, Key, Request, Verb, WatchEvent, WatchStream};
+use client::{Backend, Body, Client, EventKind, Key, Request, Served, Verb, WatchEvent, WatchStream};
 use futures::StreamExt;
 use futures::channel::mpsc;
 
@@ -169,6 +169,24 @@ impl Backend for FakeBackend {
             initial.push(Ok(WatchEvent { kind: EventKind::Bookmark, object: bookmark.into() }));
             state.watchers.push((request.resource, sender));
             Ok(futures::stream::iter(initial).chain(receiver).boxed() as WatchStream)
+        })
+    }
+
+    /// Resources of which there is an object.
+    fn resources(&self) -> BoxFuture<'_, Result<Vec<Served>, Status>> {
+        Box::pin(async move {
+            let state = self.lock();
+            let mut all: BTreeMap<GroupVersionResource, Served> = BTreeMap::new();
+            for ((resource, key), tree) in &state.objects {
+                all.entry(resource.clone()).or_insert_with(|| Served {
+                    resource: resource.clone(),
+                    kind: tree.str_at(&["kind"]).unwrap_or_default().into(),
+                    namespaced: !key.namespace.is_empty(),
+                    collectable: true,
+                    in_collections: true,
+                });
+            }
+            Ok(all.into_values().collect())
         })
     }
 }

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use crate::Runtime;
 use crate::streaming::remote::{Client, Outgoing, parse_size, run};
@@ -69,6 +70,11 @@ pub(super) fn respond(runtime: Runtime, wanted: Wanted, request: Request<Incomin
         fields.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
     }
     response
+}
+
+/// Clients take any other end for an error.
+fn normal_end() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: Default::default() }
 }
 
 async fn command(runtime: &Runtime, wanted: Wanted, socket: Socket, protocol: &str) {
@@ -142,7 +148,7 @@ async fn command(runtime: &Runtime, wanted: Wanted, socket: Socket, protocol: &s
             }
         }
         drop(outgoing);
-        let _ = sink.send(Message::Close(None)).await;
+        let _ = sink.send(Message::Close(Some(normal_end()))).await;
         let _ = sink.close().await;
     };
     tokio::select! {
@@ -177,7 +183,7 @@ async fn tunnel(runtime: &Runtime, pod: &str, socket: Socket) {
                 break;
             }
         }
-        let _ = sink.send(Message::Close(None)).await;
+        let _ = sink.send(Message::Close(Some(normal_end()))).await;
     };
     let serving = forward::over_spdy(runtime, pod, spdy::Session::serve(theirs));
     tokio::select! {
