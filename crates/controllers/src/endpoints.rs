@@ -164,7 +164,8 @@ async fn sync(
             cx.client.update(&new).await.map(|_| Outcome::Done)
         }
         None => match cx.client.create(&new).await {
-            Err(status) if crate::ends(&status) => Ok(Outcome::Done),
+            // Our own, not yet heard back; it comes.
+            Err(status) if status.is_already_exists() || crate::ends(&status) => Ok(Outcome::Done),
             other => other.map(|_| Outcome::Done),
         },
     }

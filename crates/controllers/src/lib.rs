@@ -13,9 +13,12 @@ pub mod daemonset;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod garbage;
 pub mod job;
+pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
@@ -48,6 +51,9 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "node-controller", run: |cx| node_ipam::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| node_lifecycle::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| taint_eviction::run(cx).boxed() },
+    Controller { name: "namespace-controller", run: |cx| namespace::run(cx).boxed() },
+    Controller { name: "generic-garbage-collector", run: |cx| garbage::run(cx).boxed() },
+    Controller { name: "pod-garbage-collector", run: |cx| pod_gc::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
     Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },
     Controller { name: "endpoint-controller", run: |cx| endpoints::run(cx).boxed() },

@@ -55,8 +55,7 @@ async fn sync(client: &Client, name: &SmolStr) -> Result<Outcome, Status> {
     if namespace.metadata.deletion_timestamp.is_none() || !namespace.spec.finalizers.iter().any(|f| f == FINALIZER) {
         return Ok(Outcome::Done);
     }
-    let served: Vec<Served> =
-        client.resources().await?.into_iter().filter(|s| s.namespaced && s.collectable).collect();
+    let served: Vec<Served> = client.resources().await?.into_iter().filter(|s| s.namespaced && s.collectable).collect();
     let mut left = Left::default();
     let (pods, others): (Vec<_>, Vec<_>) = served.into_iter().partition(|s| is_pods(&s.resource));
     // Pods first: what they use stays as long as they run (KEP-5080).
@@ -165,7 +164,11 @@ fn conditions(left: &Left) -> Vec<(&'static str, bool, &'static str, String)> {
     let fine = |type_, reason, message: &str| (type_, false, reason, message.to_owned());
     let mut all = vec![
         fine("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
-        fine("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        fine(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
     ];
     all.push(match left.failures.is_empty() {
         true => fine(
@@ -177,7 +180,11 @@ fn conditions(left: &Left) -> Vec<(&'static str, bool, &'static str, String)> {
             "NamespaceDeletionContentFailure",
             true,
             "ContentDeletionFailed",
-            format!("Failed to delete all resource types, {} remaining: {}", left.failures.len(), left.failures.join(", ")),
+            format!(
+                "Failed to delete all resource types, {} remaining: {}",
+                left.failures.len(),
+                left.failures.join(", ")
+            ),
         ),
     });
     all.push(match left.objects.is_empty() {
@@ -188,7 +195,9 @@ fn conditions(left: &Left) -> Vec<(&'static str, bool, &'static str, String)> {
         }
     });
     all.push(match left.finalizers.is_empty() {
-        true => fine("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+        true => {
+            fine("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished")
+        }
         false => {
             let text = listed(&left.finalizers, &|name, count| format!("{name} in {count} resource instances"));
             let text = format!("Some content in the namespace has finalizers remaining: {text}");

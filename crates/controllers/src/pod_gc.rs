@@ -102,7 +102,8 @@ async fn fail(client: &Client, key: &Key) -> Result<(), Status> {
     status.insert("conditions", vec![Value::Map(condition)]);
     let mut patch = Map::new();
     patch.insert("status", status);
-    let patched = client.patch::<Pod>(&key.namespace, &key.name, "status", PatchKind::Strategic, Value::Map(patch)).await;
+    let patched =
+        client.patch::<Pod>(&key.namespace, &key.name, "status", PatchKind::Strategic, Value::Map(patch)).await;
     match patched {
         Err(status) if !status.is_not_found() => Err(status),
         _ => Ok(()),

@@ -120,9 +120,10 @@ impl Graph {
                     self.dependents.entry(owner.uid.clone()).or_default().insert(new.uid.clone());
                 }
                 let new_owners = old.is_none_or(|old| old.owners != new.owners);
-                let unknown = new.owners.iter().any(|o| {
-                    self.objects.get(&o.uid).is_none_or(|owner| owner.is_ending_with(FOREGROUND))
-                });
+                let unknown = new
+                    .owners
+                    .iter()
+                    .any(|o| self.objects.get(&o.uid).is_none_or(|owner| owner.is_ending_with(FOREGROUND)));
                 if (new_owners && unknown) || new.is_ending_with(FOREGROUND) || new.is_ending_with(ORPHAN) {
                     look.push(new.uid.clone());
                 }

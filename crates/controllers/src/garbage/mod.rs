@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::{GroupVersionResource, Map, SmolStr, Status, Value};
-use client::{Body, Client, Informer, Key, Outcome, PatchKind, Query, Queue, Request, Scope, Served, Verb, run_workers};
+use client::{
+    Body, Client, Informer, Key, Outcome, PatchKind, Query, Queue, Request, Scope, Served, Verb, run_workers,
+};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -35,12 +37,8 @@ struct Collector {
 
 /// Runs the controller.
 pub async fn run(cx: Context) {
-    let collector = Collector {
-        client: cx.client.clone(),
-        graph: Arc::default(),
-        queue: Queue::new(),
-        kinds: Arc::default(),
-    };
+    let collector =
+        Collector { client: cx.client.clone(), graph: Arc::default(), queue: Queue::new(), kinds: Arc::default() };
     let following = follow(cx, collector.clone());
     let queue = collector.queue.clone();
     let working = run_workers("generic-garbage-collector", queue, 4, move |uid| {
@@ -171,7 +169,11 @@ impl Collector {
         let probe = Object { resource: served.resource, key, ..Object::default() };
         Ok(match self.get(&probe).await? {
             Some(found) if found.uid == owner.uid => {
-                if found.is_ending_with(FOREGROUND) { OwnerState::Waiting } else { OwnerState::Present }
+                if found.is_ending_with(FOREGROUND) {
+                    OwnerState::Waiting
+                } else {
+                    OwnerState::Present
+                }
             }
             _ => OwnerState::Gone,
         })
