@@ -116,10 +116,10 @@ mod tests {
         };
         let one = pod(r#"{"spec":{"containers":[{"name":"a","resources":{"requests":{"cpu":"600m"}}}]}}"#);
         assert_eq!(admit(&one, &[], &has("1", "10")), Ok(()));
-        let refusal = admit(&one, &[one.clone()], &has("1", "10")).unwrap_err();
+        let refusal = admit(&one, std::slice::from_ref(&one), &has("1", "10")).unwrap_err();
         assert_eq!(refusal.reason, "OutOfcpu");
         assert!(refusal.message.ends_with("requested: 600, used: 600, capacity: 1000"), "{}", refusal.message);
-        assert_eq!(admit(&one, &[one.clone()], &has("2", "1")).unwrap_err().reason, "OutOfpods");
+        assert_eq!(admit(&one, std::slice::from_ref(&one), &has("2", "1")).unwrap_err().reason, "OutOfpods");
         let port = |ip: &str| {
             pod(&format!(
                 r#"{{"spec":{{"containers":[{{"name":"a","ports":[{{"hostPort":80,"protocol":"TCP","hostIP":"{ip}"}}]}}]}}}}"#

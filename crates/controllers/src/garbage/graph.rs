@@ -252,7 +252,7 @@ mod tests {
         free.owners[0].blocks = false;
         assert_eq!(decide(&front, &[], &[free]), Decision::Finish(FOREGROUND));
         let let_go = ending(object("a", &[]), ORPHAN);
-        assert_eq!(decide(&let_go, &[], &[two.clone()]), Decision::Orphan(vec![two]));
+        assert_eq!(decide(&let_go, &[], std::slice::from_ref(&two)), Decision::Orphan(vec![two]));
     }
 
     #[test]

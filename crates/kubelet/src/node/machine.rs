@@ -82,12 +82,13 @@ impl Machine {
         ])
     }
 
-    /// What is short, by upstream's default thresholds: 100 MiB of memory, 10 % of the disk, its last 5 % of files.
+    /// What is short: the last 100 MiB of memory and 5 % of files, as upstream has it; of the disk the last tenth, but
+    /// no more than 2 GiB: on a large disk a tenth is no shortage.
     pub fn pressure(&self, data: &Path) -> Pressure {
         const MEMORY: i64 = 100 << 20;
         let available = meminfo(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable");
         let space = linux::mount::space(data).unwrap_or_default();
-        let disk = space.total > 0 && space.available * 10 < space.total;
+        let disk = space.total > 0 && space.available < (space.total / 10).min(2 << 30);
         let files = space.files > 0 && space.files_free * 20 < space.files;
         let limit: i64 = line("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX);
         let tasks = line("/proc/loadavg").split('/').nth(1).and_then(|t| t.split(' ').next()?.parse().ok());

@@ -87,7 +87,7 @@ async fn command(runtime: &Runtime, command: &[String], id: &str, limit: Duratio
             text.truncate(MAX_BODY);
             Outcome::Bad(String::from_utf8_lossy(&text).into_owned())
         }
-        Err(error) if matches!(error, runtime::Error::Timeout(_)) => {
+        Err(runtime::Error::Timeout(_)) => {
             Outcome::Bad(format!("command timed out: {:?} timed out after {}s", command.join(" "), limit.as_secs()))
         }
         Err(error) => Outcome::Unknown(error.to_string()),

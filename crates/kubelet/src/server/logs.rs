@@ -204,10 +204,9 @@ async fn read(
             }
             let more = writer.line(&line);
             line.clear();
-            if writer.out.len() >= CHUNK || !more {
-                if to.send(Ok(std::mem::take(&mut writer.out).into())).await.is_err() || !more {
-                    return Ok(());
-                }
+            let full = writer.out.len() >= CHUNK || !more;
+            if full && (to.send(Ok(std::mem::take(&mut writer.out).into())).await.is_err() || !more) {
+                return Ok(());
             }
         }
         if ended && !line.is_empty() && watch.is_none() {
