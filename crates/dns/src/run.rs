@@ -225,11 +225,11 @@ async fn put(
         query: Query::default(),
         body,
     };
-    match client.send(request(Verb::Create, "", Body::Object(tree.clone()))).await {
-        Err(status) if status.is_already_exists() => {
-            client.send(request(Verb::Patch, name, Body::Patch(PatchKind::Merge, tree))).await.map(|_| ())
+    // What is there first: a service that is made again would ask for its own address.
+    match client.send(request(Verb::Patch, name, Body::Patch(PatchKind::Merge, tree.clone()))).await {
+        Err(status) if status.is_not_found() => {
+            client.send(request(Verb::Create, "", Body::Object(tree))).await.map(|_| ())
         }
-        Err(status) => Err(status),
-        Ok(_) => Ok(()),
+        other => other.map(|_| ()),
     }
 }
