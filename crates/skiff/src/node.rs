@@ -43,8 +43,6 @@ pub async fn start(
     let runtime = runtime::Runtime::open(runtime::Config::new(data.join("runtime"), Some(network.clone()))?)
         .await
         .context("the container runtime could not be opened")?;
-    preload(&runtime, &data.join("images")).await;
-
     let ips = config.network.node_ips.clone();
     let name: apimachinery::SmolStr = config.network.node_name.as_str().into();
     let agent = kubelet::Agent::new(
@@ -74,7 +72,7 @@ pub async fn start(
         tls: serving.config(&[b"http/1.1"])?,
         client: clients.node.clone(),
         node_name: name,
-        runtime,
+        runtime: runtime.clone(),
         pods: agent.pods(),
     };
     tasks.spawn(async move {
@@ -82,7 +80,12 @@ pub async fn start(
             tracing::error!(%error, "logs and streams of this node's pods cannot be served");
         }
     });
-    tasks.spawn(agent.run());
+    // The node takes pods once it has the images that wait for it; the API does not wait.
+    let images = data.join("images");
+    tasks.spawn(async move {
+        preload(&runtime, &images).await;
+        agent.run().await;
+    });
     network::start_node(tasks, clients.proxy, network, &config.network);
     Ok(())
 }
