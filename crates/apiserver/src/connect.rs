@@ -49,6 +49,13 @@ struct Onward {
 
 /// Answers a connect request by passing it on.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
+    // Relative links of what is behind a proxy are right only below a folder (kubernetes/kubernetes#4958).
+    let upgrading = request.parts.headers.contains_key(UPGRADE);
+    if target.subresource == "proxy" && request.info.rest.is_empty() && !request.info.path.ends_with('/') && !upgrading
+    {
+        let query = request.parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+        return crate::respond::moved(&format!("{}/{query}", request.info.path));
+    }
     let onward = match (&*target.kind.resource, target.subresource.as_str()) {
         ("pods", "log") => {
             let (pod, container) = container_of(server, cx, &target, &request).await?;

@@ -136,6 +136,14 @@ pub fn respond(code: u16, content_type: &'static str, body: Body) -> Response {
     response
 }
 
+/// Sends a client elsewhere for good.
+pub fn moved(location: &str) -> Result<Response, Status> {
+    let location = HeaderValue::from_str(location).map_err(|_| Status::bad_request("the path is not valid"))?;
+    let mut response = respond(301, "text/plain; charset=utf-8", full(Bytes::new()));
+    response.headers_mut().insert(http::header::LOCATION, location);
+    Ok(response)
+}
+
 /// An error as a Status object, in the client's encoding.
 pub fn error(status: &Status, form: Form) -> Response {
     let mut response = tree(status.code, &status.to_value(), codec::status_schema(), form)

@@ -99,7 +99,7 @@ impl Caller {
             .header(http::header::USER_AGENT, "kube-apiserver-admission")
             .body(transport::body::full(codec::json::encode_free(body)))
             .map_err(|e| e.to_string())?;
-        let shown = url.split('?').next().unwrap_or_default().to_string();
+        let shown = url.clone();
         let answer =
             client.fetch(limit, MOST, request).await.map_err(|e| format!("Post {shown:?}: {}", describe(&e)))?;
         if !answer.status().is_success() {

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::network;
 
+/// Where the container runtime serves CRI.
+const SOCKET: &str = "/run/skiff/cri.sock";
 /// Where the kubelet listens.
 pub const KUBELET_PORT: u16 = 10250;
 
@@ -78,6 +80,13 @@ pub async fn start(
     tasks.spawn(async move {
         if let Err(error) = kubelet::server::serve(server).await {
             tracing::error!(%error, "logs and streams of this node's pods cannot be served");
+        }
+    });
+    // Others' tools and `skiff image` reach the images and containers of this node by its socket.
+    let (served, socket) = (runtime.clone(), PathBuf::from(SOCKET));
+    tasks.spawn(async move {
+        if let Err(error) = runtime::grpc::serve(served, &socket, std::future::pending()).await {
+            tracing::error!(%error, socket = %socket.display(), "CRI is not served");
         }
     });
     // The node takes pods once it has the images that wait for it; the API does not wait.
