@@ -15,6 +15,7 @@ mod discovery;
 mod eviction;
 mod health;
 pub mod http;
+pub mod join;
 pub mod local;
 mod openapi;
 mod options;

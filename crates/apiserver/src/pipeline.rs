@@ -55,6 +55,9 @@ pub async fn serve(server: Arc<ApiServer>, request: http::Request<Incoming>, pee
 }
 
 async fn authenticated(server: Arc<ApiServer>, mut request: Request) -> Result<Response, Status> {
+    if let Some(gate) = server.gates.of(&request.info.path) {
+        return crate::join::handle(gate, request).await;
+    }
     let user = server.authenticator.authenticate(&request.parts.headers, &request.peer).await?;
     // The token has done its work: nothing downstream, such as a proxied backend, may see it.
     request.parts.headers.remove(http::header::AUTHORIZATION);

@@ -30,6 +30,7 @@ pub struct ApiServer {
     pub(crate) advertised: String,
     pub connector: crate::connect::Connector,
     pub aggregation: crate::aggregation::Aggregation,
+    pub gates: crate::join::Gates,
     pub(crate) openapi: crate::openapi::Cache,
     pub(crate) health: crate::health::Health,
 }
@@ -45,6 +46,7 @@ impl ApiServer {
             advertised: config.advertised,
             connector: Default::default(),
             aggregation: Default::default(),
+            gates: Default::default(),
             openapi: Default::default(),
             health: Default::default(),
         })

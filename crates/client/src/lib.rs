@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod controller;
 pub mod events;
+pub mod https;
 pub mod informer;
 pub mod queue;
 mod typed;

@@ -221,7 +221,15 @@ impl Shared {
         let mut workers = self.workers.lock();
         match workers.get(&desired.pod.metadata.uid) {
             Some(worker) => {
+                let fresh = &desired.pod.metadata;
+                let old = worker.desired.borrow().pod.clone();
+                // Files that show the pod's own labels and annotations follow them.
+                let shown = old.metadata.labels != fresh.labels || old.metadata.annotations != fresh.annotations;
+                let uid = fresh.uid.clone();
                 worker.desired.send_replace(desired);
+                if shown && let Some(me) = self.me.upgrade() {
+                    tokio::spawn(async move { me.refresh(&uid) });
+                }
             }
             None => {
                 if let Some(me) = self.me.upgrade() {

@@ -22,7 +22,7 @@ use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
 use crate::clock::{self, Host};
-use crate::{network, node};
+use crate::{join, network, node};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -139,6 +139,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let front_proxy = transport::Identity::new(front_proxy.chain.clone(), front_proxy.key_der())?;
     let dialer = transport::Dialer::direct(transport::Resolver::system());
     let checks = Aggregation::start(&server, &itself, dialer, front_proxy).await;
+
+    let facts = join::ClusterFacts {
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+    };
+    server.gates.set(Arc::new(join::Gate::open(&config.data_dir, &hierarchy, itself.clone(), facts)?));
 
     // The tasks end with this set; what they set up for running pods stays.
     let mut tasks = tokio::task::JoinSet::new();
@@ -312,7 +319,7 @@ fn write_kubeconfig(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()
     Ok(())
 }
 
-async fn wait_for_signal() {
+pub async fn wait_for_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;

@@ -1,9 +1,11 @@
 //! The binary: configuration, wiring, supervision, commands.
 
+mod agent;
 mod clock;
 mod cluster;
 mod commands;
 mod config;
+mod join;
 mod network;
 mod node;
 

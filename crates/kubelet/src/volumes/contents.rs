@@ -7,9 +7,9 @@ use std::sync::Arc;
 use api::core::pod::Pod;
 use api::core::volumes::{DownwardAPIVolumeFile, KeyToPath, Volume, VolumeSource};
 
-use super::Entry;
 use super::objects::Watched;
 use super::tokens::Tokens;
+use super::{Entry, bundles};
 use crate::spec::env::Objects;
 use crate::spec::{NodeFacts, fields};
 
@@ -143,6 +143,14 @@ pub async fn entries(
                 let contents = tokens.get(pod, token).await?.into_bytes();
                 let (mode, owner) = token_access(pod, mode(None, default));
                 put(&mut all, Entry { path: token.path.clone(), contents, mode, owner });
+            } else if let Some(bundle) = &part.cluster_trust_bundle {
+                let mode = mode(None, default);
+                if let Some(contents) = bundles::pem(tokens.client(), bundle).await? {
+                    put(
+                        &mut all,
+                        Entry { path: bundle.path.clone(), contents: contents.into_bytes(), mode, owner: None },
+                    );
+                }
             } else {
                 return Err("this source of a projected volume is not supported by this node".to_owned());
             }

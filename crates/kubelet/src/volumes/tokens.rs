@@ -37,6 +37,11 @@ impl Tokens {
         Tokens { client, changed, known: Mutex::default(), alarms: Mutex::default() }
     }
 
+    /// As whom tokens are asked for.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// A token for a pod, which holds for a while yet.
     pub async fn get(&self, pod: &Arc<Pod>, wanted: &ServiceAccountTokenProjection) -> Result<String, String> {
         let uid = &pod.metadata.uid;

@@ -1,5 +1,6 @@
 //! The commands: one file each, one line in the table.
 
+mod agent;
 pub mod cni;
 mod image;
 mod runtime;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 #[derive(clap::Subcommand)]
 pub enum Command {
     Server(server::Server),
+    Agent(agent::Agent),
     Runtime(runtime::Runtime),
     Cni(cni::Cni),
     /// The node's images.
@@ -24,6 +26,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Server(command) => command.run(),
+            Command::Agent(command) => command.run(),
             Command::Runtime(command) => command.run(),
             Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),

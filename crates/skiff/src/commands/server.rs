@@ -114,7 +114,7 @@ impl Server {
 }
 
 /// The host's name in the form that node names have.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim().to_lowercase();
     if name.is_empty() { "localhost".to_owned() } else { name }
