@@ -1,5 +1,6 @@
 //! Creates and deletes the pods of a job.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use api::batch::job::Job;
@@ -76,17 +77,26 @@ pub async fn manage(pods: &Pods, owner: &Manager, job: &Job, state: &mut State, 
         vec![pod_of(job, owner, None, None); missing]
     };
     pods.expectations.open(&owner.key());
+    let refused = AtomicI32::new(0);
     let (created, failure) = batch::slow_start(made.len(), |i| {
-        let pod = &made[i];
+        let (pod, refused) = (&made[i], &refused);
         async move {
             match pods.create(owner, pod).await {
-                Err(status) if namespace_ends(&status) => Ok(()),
+                Err(status) if namespace_ends(&status) => {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
                 other => other.map(drop),
             }
         }
     })
     .await;
-    Managed { active: active + created as i32, after: None, failure }
+    let refused = refused.into_inner();
+    if refused > 0 {
+        // No replacement will ever come, and the namespace waits for the pods to go.
+        state.delayed.clear();
+    }
+    Managed { active: active + created as i32 - refused, after: None, failure }
 }
 
 /// Deletes pods that were not needed after all: they are not counted, so they are let go of first.
