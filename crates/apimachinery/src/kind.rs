@@ -437,6 +437,16 @@ impl Kind {
         self
     }
 
+    /// The name by which a selectable field is asked for: what stands before `=`, or its path.
+    pub fn selectable_name(field: &str) -> &str {
+        field.split('=').next().unwrap_or_default().trim_start_matches('.')
+    }
+
+    /// Where the value of a selectable field is: what stands after `=`, the first of several first.
+    pub fn selectable_paths(field: &str) -> impl Iterator<Item = &str> + Clone {
+        field.rsplit('=').next().unwrap_or_default().split('|')
+    }
+
     pub fn selectable(mut self, paths: &[&'static str]) -> Kind {
         self.selectable = paths.iter().map(|p| Text::from(*p)).collect();
         self

@@ -19,10 +19,13 @@ pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
+pub mod protection;
 pub mod replicaset;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 mod shared;
+pub mod slice_mirroring;
 pub mod statefulset;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
@@ -53,6 +56,11 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "node-controller", run: |cx| taint_eviction::run(cx).boxed() },
     Controller { name: "namespace-controller", run: |cx| namespace::run(cx).boxed() },
     Controller { name: "generic-garbage-collector", run: |cx| garbage::run(cx).boxed() },
+    Controller { name: "endpointslicemirroring-controller", run: |cx| slice_mirroring::run(cx).boxed() },
+    Controller { name: "resourcequota-controller", run: |cx| resource_quota::run(cx).boxed() },
+    Controller { name: "pvc-protection-controller", run: |cx| protection::run_claims(cx).boxed() },
+    Controller { name: "pv-protection-controller", run: |cx| protection::run_volumes(cx).boxed() },
+    Controller { name: "volumeattributesclass-protection-controller", run: |cx| protection::run_classes(cx).boxed() },
     Controller { name: "pod-garbage-collector", run: |cx| pod_gc::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
     Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },

@@ -84,7 +84,7 @@ impl Entry {
                 "metadata.name" => Some(self.name.as_str()),
                 "metadata.namespace" => Some(self.namespace.as_str()),
                 _ => {
-                    let index = kind.selectable.iter().position(|p| p.trim_start_matches('.') == path)?;
+                    let index = kind.selectable.iter().position(|p| Kind::selectable_name(p) == path)?;
                     self.fields.get_or_init(|| selectable_values(&self.body, kind)).get(index).map(SmolStr::as_str)
                 }
             })
@@ -93,9 +93,14 @@ impl Entry {
 
 fn selectable_values(body: &Body, kind: &Kind) -> Vec<SmolStr> {
     let tree = body.tree().unwrap_or_default();
-    let text = |path: &Text| {
-        let text = apimachinery::selector::field_text(&tree, path);
-        if text.is_empty() { zero_text(&kind.schema, path) } else { text.into() }
+    let text = |field: &Text| {
+        // The first of several places that says something.
+        let mut paths = Kind::selectable_paths(field);
+        let found = paths.clone().map(|path| apimachinery::selector::field_text(&tree, path)).find(|t| !t.is_empty());
+        match found {
+            Some(text) => text.into(),
+            None => paths.next().map(|path| zero_text(&kind.schema, path)).unwrap_or_default(),
+        }
     };
     kind.selectable.iter().map(text).collect()
 }

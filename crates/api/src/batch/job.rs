@@ -202,7 +202,7 @@ pub fn kind() -> Kind {
         .category(&["all"])
         .status()
         .generation(Generation::OnSpec)
-        .selectable(&["status.successful"])
+        .selectable(&["status.successful=status.succeeded"])
         .code_column("Status", "string", status_cell)
         .code_column("Completions", "string", completions_cell)
         .code_column("Duration", "string", duration_cell)

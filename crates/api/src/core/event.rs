@@ -76,7 +76,7 @@ pub fn kind() -> Kind {
             "involvedObject.fieldPath",
             "reason",
             "reportingComponent",
-            "source",
+            "source=source.component|reportingComponent",
             "type",
         ])
         .code_column("Last Seen", "string", last_seen_cell)

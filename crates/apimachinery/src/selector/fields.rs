@@ -46,7 +46,7 @@ impl FieldSelector {
         for term in &self.terms {
             let known = term.field == "metadata.name"
                 || (term.field == "metadata.namespace" && kind.namespaced)
-                || kind.selectable.iter().any(|path| path.trim_start_matches('.') == term.field);
+                || kind.selectable.iter().any(|path| crate::Kind::selectable_name(path) == term.field);
             if !known {
                 return Err(SelectorError(format!("field label not supported: {}", term.field)));
             }
