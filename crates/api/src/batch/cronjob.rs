@@ -122,7 +122,7 @@ impl Rules for CronJob {
             } else if zone.eq_ignore_ascii_case("local") {
                 let message = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
                 errors.invalid(&field, zone.as_str(), message);
-            } else if zone.len() > 100 || !zone.bytes().all(known) {
+            } else if zone.len() > 100 || !zone.bytes().all(known) || jiff::tz::TimeZone::get(zone).is_err() {
                 errors.invalid(&field, zone.as_str(), format!("unknown time zone {zone}"));
             }
         }
@@ -276,6 +276,11 @@ mod tests {
             &kind(),
             &[("spec.schedule", "\"0 3 * *\"")],
             &["spec.schedule: Invalid value: \"0 3 * *\": expected exactly 5 fields, found 4: [0 3 * *]"],
+        );
+        refuses(
+            &kind(),
+            &[("spec.timeZone", "\"bad-time-zone\"")],
+            &["spec.timeZone: Invalid value: \"bad-time-zone\": unknown time zone bad-time-zone"],
         );
     }
 }
