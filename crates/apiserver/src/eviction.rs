@@ -28,12 +28,43 @@ pub async fn evict(
     if !ignores_budgets(&pod) {
         spend(server, cx, &target, &pod, delete.dry_run).await?;
     }
+    if !delete.dry_run && delete.preconditions.resource_version.is_none() {
+        tell(server, cx, &target).await?;
+    }
     // What was checked is what is deleted.
     let uid = pod.str_at(&["metadata", "uid"]).map(SmolStr::new);
     let mut preconditions = delete.preconditions.clone();
     preconditions.uid = preconditions.uid.or(uid);
     server.engine.delete(cx, &target, &DeleteOptions { preconditions, ..delete }).await?;
     Ok(Status::new(201, "", "").to_value())
+}
+
+/// Tells on the pod why it ends, which controllers may count otherwise than a failure.
+async fn tell(server: &ApiServer, cx: &Cx, pod: &Target) -> Result<(), Status> {
+    let now = server.now();
+    let change = move |pod: &mut Value| {
+        let Some(pod) = pod.as_map_mut() else { return Ok(()) };
+        let status = pod.get_or_insert_with("status", || Value::Map(Map::new()));
+        let Some(status) = status.as_map_mut() else { return Ok(()) };
+        let conditions = status.get_or_insert_with("conditions", || Value::List(Vec::new()));
+        let Some(conditions) = conditions.as_list_mut() else { return Ok(()) };
+        let told = conditions.iter().find(|c| c.str_at(&["type"]) == Some("DisruptionTarget"));
+        if told.is_some_and(|c| c.str_at(&["status"]) == Some("True")) {
+            return Ok(());
+        }
+        conditions.retain(|c| c.str_at(&["type"]) != Some("DisruptionTarget"));
+        let mut condition = Map::new();
+        condition.insert("type", "DisruptionTarget");
+        condition.insert("status", "True");
+        condition.insert("reason", "EvictionByEvictionAPI");
+        condition.insert("message", "Eviction API: evicting");
+        condition.insert("lastTransitionTime", apimachinery::time::rfc3339(now));
+        conditions.push(Value::Map(condition));
+        Ok(())
+    };
+    let status = Target { subresource: SmolStr::new_static("status"), ..pod.clone() };
+    let options = WriteOptions { field_manager: "skiff".into(), ..WriteOptions::default() };
+    server.engine.edit(cx, &status, &options, &change).await.map(|_| ())
 }
 
 /// Pods that run no more, or never ran, are not what budgets protect.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use api::apps::controllerrevision::ControllerRevision;
 use api::core::pod::spec::PodTemplateSpec;
+use apimachinery::codec::json;
 use apimachinery::selector::LabelSelector;
-use apimachinery::{Api, Map, ObjectMeta, RawExtension, Status, Value};
+use apimachinery::{Api, Map, ObjectMeta, RawExtension, Status, Type, Value};
 use client::{Client, PatchKind, Query};
 
 use super::{Manager, pods, template_hash};
@@ -15,7 +16,13 @@ pub const HASH_LABEL: &str = "controller-revision-hash";
 
 /// What a revision keeps: a strategic merge patch that puts this template back.
 pub fn data(template: &PodTemplateSpec) -> RawExtension {
-    let mut template = template.to_value();
+    // Clients compare it byte by byte with the template as the API writes it, empty members included.
+    let tree = template.to_value();
+    let written = match PodTemplateSpec::TYPE {
+        Type::Struct(schema) => json::parse(&json::encode(&tree, &schema)).ok(),
+        _ => None,
+    };
+    let mut template = written.unwrap_or(tree);
     if let Value::Map(map) = &mut template {
         map.insert("$patch", "replace");
     }
@@ -191,9 +198,12 @@ mod tests {
     fn a_revision_gives_its_template_back() {
         let mut kept = PodTemplateSpec::default();
         kept.spec.hostname = "h".into();
+        kept.spec.containers = vec![api::core::pod::container::Container::default()];
         let revision = revision(&Manager::default(), &BTreeMap::new(), data(&kept), 1, None);
         assert_eq!(revision.data.0.str_at(&["spec", "template", "$patch"]), Some("replace"));
         assert_eq!(template(&revision).unwrap(), kept);
+        let containers = revision.data.0.at(&["spec", "template", "spec", "containers"]).and_then(Value::as_list);
+        assert!(containers.unwrap()[0].get("resources").is_some_and(Value::is_map));
     }
 
     #[test]
