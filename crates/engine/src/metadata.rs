@@ -102,7 +102,7 @@ pub(crate) fn bump_generation(kind: &Kind, new: &mut Value, old: &Value) {
     let current = metadata(old).get("generation").and_then(Value::as_i64);
     let changed = match kind.generation {
         Generation::None => false,
-        Generation::OnSpec => new.get("spec") != old.get("spec"),
+        Generation::OnSpec => !same(new.get("spec"), old.get("spec")),
         Generation::OnContent => {
             let status = if kind.status { Some("status") } else { None };
             content_differs(new, old, &["metadata", "apiVersion", "kind"], status)
@@ -123,11 +123,28 @@ pub(crate) fn bump_generation(kind: &Kind, new: &mut Value, old: &Value) {
     }
 }
 
+/// Whether two values mean the same: what is left out is like what is empty, as upstream's semantic equality has it.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let empty = |v: Option<&Value>| match v {
+        None | Some(Value::Null) => true,
+        Some(Value::Map(map)) => map.is_empty(),
+        Some(Value::List(list)) => list.is_empty(),
+        Some(_) => false,
+    };
+    match (a, b) {
+        (Some(Value::Map(a)), Some(Value::Map(b))) => a.keys().chain(b.keys()).all(|key| same(a.get(key), b.get(key))),
+        (Some(Value::List(a)), Some(Value::List(b))) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(Some(a), Some(b)))
+        }
+        (a, b) => a == b || (empty(a) && empty(b)),
+    }
+}
+
 fn content_differs(new: &Value, old: &Value, skip: &[&str], also: Option<&str>) -> bool {
     let (Some(new), Some(old)) = (new.as_map(), old.as_map()) else { return new != old };
     let counts = |key: &str| !skip.contains(&key) && Some(key) != also;
-    let count = |map: &Map| map.keys().filter(|k| counts(k)).count();
-    count(new) != count(old) || new.iter().filter(|(k, _)| counts(k)).any(|(k, v)| old.get(k) != Some(v))
+    let keys = new.keys().chain(old.keys());
+    keys.filter(|k| counts(k)).any(|k| !same(new.get(k), old.get(k)))
 }
 
 /// Checks a delete's or update's preconditions against the stored object.
@@ -154,5 +171,19 @@ mod tests {
         assert_eq!(name.len(), 63);
         assert!(name[58..].bytes().all(|b| SUFFIX_ALPHABET.contains(&b)));
         assert_ne!(generate_name("a-"), generate_name("a-"));
+    }
+}
+
+#[cfg(test)]
+mod generation_tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_like_what_is_empty() {
+        let tree = |text: &str| apimachinery::codec::json::parse(text.as_bytes()).unwrap();
+        let (a, b) = (tree(r#"{"a":[{"r":{},"n":"x"}],"m":null}"#), tree(r#"{"a":[{"n":"x","l":[]}]}"#));
+        assert!(same(Some(&a), Some(&b)));
+        assert!(!same(Some(&tree(r#"{"n":0}"#)), Some(&tree("{}"))));
+        assert!(!same(Some(&a), Some(&tree(r#"{"a":[{"n":"y"}]}"#))));
     }
 }

@@ -77,7 +77,7 @@ pub fn kind() -> Kind {
         .subresource(
             "approval",
             Verbs::GET.with(Verbs::UPDATE).with(Verbs::PATCH),
-            Action::Fields(&["status.conditions"]),
+            Action::Fields(&["status.conditions", "metadata.annotations", "metadata.labels"]),
         )
         .selectable(&["spec.signerName"])
         .age()

@@ -7,13 +7,14 @@ use api::core::volumes::ClusterTrustBundleProjection;
 use apimachinery::meta::LabelSelector;
 use client::{Client, Query};
 
-/// The certificates that a source asks for; `None` where there are none and none are needed.
-pub async fn pem(client: &Client, source: &ClusterTrustBundleProjection) -> Result<Option<String>, String> {
+/// The certificates that a source asks for; empty where there are none and none are needed.
+pub async fn pem(client: &Client, source: &ClusterTrustBundleProjection) -> Result<String, String> {
     let optional = source.optional == Some(true);
     if let Some(name) = source.name.as_deref().filter(|n| !n.is_empty()) {
         return match client.try_get::<ClusterTrustBundle>("", name).await.map_err(|s| s.to_string())? {
-            Some(bundle) => Ok(Some(join([bundle.spec.trust_bundle.as_str()]))),
-            None if optional => Ok(None),
+            Some(bundle) => Ok(join([bundle.spec.trust_bundle.as_str()])),
+            // What may be missing is an empty file, as upstream has it.
+            None if optional => Ok(String::new()),
             None => Err(format!("clustertrustbundle {name:?} not found")),
         };
     }
@@ -21,7 +22,7 @@ pub async fn pem(client: &Client, source: &ClusterTrustBundleProjection) -> Resu
     // Without a selector nothing is chosen; an empty one chooses all.
     let Some(selector) = &source.label_selector else {
         return if optional {
-            Ok(None)
+            Ok(String::new())
         } else {
             Err("combination of signerName and labelSelector matched zero ClusterTrustBundles".into())
         };
@@ -34,12 +35,12 @@ pub async fn pem(client: &Client, source: &ClusterTrustBundleProjection) -> Resu
     let found = client.list::<ClusterTrustBundle>("", query).await.map_err(|s| s.to_string())?.items;
     if found.is_empty() {
         return if optional {
-            Ok(None)
+            Ok(String::new())
         } else {
             Err("combination of signerName and labelSelector matched zero ClusterTrustBundles".into())
         };
     }
-    Ok(Some(join(found.iter().map(|b| b.spec.trust_bundle.as_str()))))
+    Ok(join(found.iter().map(|b| b.spec.trust_bundle.as_str())))
 }
 
 /// All certificates of some bundles, each once, without what stands between them.

@@ -145,12 +145,8 @@ pub async fn entries(
                 put(&mut all, Entry { path: token.path.clone(), contents, mode, owner });
             } else if let Some(bundle) = &part.cluster_trust_bundle {
                 let mode = mode(None, default);
-                if let Some(contents) = bundles::pem(tokens.client(), bundle).await? {
-                    put(
-                        &mut all,
-                        Entry { path: bundle.path.clone(), contents: contents.into_bytes(), mode, owner: None },
-                    );
-                }
+                let contents = bundles::pem(tokens.client(), bundle).await?.into_bytes();
+                put(&mut all, Entry { path: bundle.path.clone(), contents, mode, owner: None });
             } else {
                 return Err("this source of a projected volume is not supported by this node".to_owned());
             }
