@@ -168,7 +168,8 @@ fn path(request: &Request) -> String {
         format!("/apis/{}/{}", resource.group, resource.version)
     };
     // A namespace as an object has its own name in the place of one.
-    let inside = !request.namespace.is_empty() && !(resource.group.is_empty() && resource.resource == "namespaces");
+    let itself = resource.group.is_empty() && resource.resource == "namespaces";
+    let inside = !(request.namespace.is_empty() || itself);
     if inside {
         path.push_str(&format!("/namespaces/{}", escaped(&request.namespace)));
     }
