@@ -161,7 +161,10 @@ fn add_type_meta(components: &mut Components, name: &str) {
         let properties = map.get_or_insert_with("properties", || Value::Map(Map::new()));
         if let Value::Map(properties) = properties {
             for (key, doc) in [
-                ("apiVersion", "APIVersion defines the versioned schema of this object: a version, or a group, a slash and a version."),
+                (
+                    "apiVersion",
+                    "APIVersion defines the versioned schema of this object: a version, or a group, a slash and a version.",
+                ),
                 ("kind", "The kind of this object, in CamelCase."),
             ] {
                 properties.get_or_insert_with(key, || {

@@ -45,6 +45,8 @@ struct Onward {
     port: i64,
     path: String,
     kubelet: bool,
+    /// The path of the proxy itself, which goes before links of pages behind it.
+    rewrite: Option<String>,
 }
 
 /// Answers a connect request by passing it on.
@@ -56,6 +58,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
         let query = request.parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
         return crate::respond::moved(&format!("{}/{query}", request.info.path));
     }
+    let proxy = request.info.path.strip_suffix(&request.info.rest).map(|p| p.trim_end_matches('/').to_owned());
     let onward = match (&*target.kind.resource, target.subresource.as_str()) {
         ("pods", "log") => {
             let (pod, container) = container_of(server, cx, &target, &request).await?;
@@ -81,7 +84,14 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
             let (scheme, name, _) = split_name(&target.name);
             let (host, port) = node_address(server, cx, name).await?;
             let _ = scheme;
-            Onward { scheme: "https", host, port, path: format!("/{}", request.info.rest), kubelet: true }
+            Onward {
+                scheme: "https",
+                host,
+                port,
+                path: format!("/{}", request.info.rest),
+                kubelet: true,
+                rewrite: proxy,
+            }
         }
         ("pods", "proxy") => {
             let (scheme, name, port) = split_name(&target.name);
@@ -91,12 +101,12 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
                 return Err(Status::service_unavailable(format!("pod {name:?} has no address yet")));
             }
             let port = pod_port(&pod, port)?;
-            Onward { scheme, host, port, path: format!("/{}", request.info.rest), kubelet: false }
+            Onward { scheme, host, port, path: format!("/{}", request.info.rest), kubelet: false, rewrite: proxy }
         }
         ("services", "proxy") => {
             let (scheme, name, port) = split_name(&target.name);
             let (host, port) = endpoint(&server.engine, cx, &target.namespace, name, port).await?;
-            Onward { scheme, host, port, path: format!("/{}", request.info.rest), kubelet: false }
+            Onward { scheme, host, port, path: format!("/{}", request.info.rest), kubelet: false, rewrite: proxy }
         }
         (resource, subresource) => {
             return Err(Status::new(404, "NotFound", format!("{resource}/{subresource} cannot be connected to")));
@@ -197,7 +207,7 @@ async fn kubelet_of_pod(server: &ApiServer, cx: &Cx, pod: &Value, path: String) 
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let (host, port) = node_address(server, cx, node).await?;
-    Ok(Onward { scheme: "https", host, port, path, kubelet: true })
+    Ok(Onward { scheme: "https", host, port, path, kubelet: true, rewrite: None })
 }
 
 /// The address at which a node's kubelet listens.
@@ -298,6 +308,7 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
     let uri = format!("{}://{host}:{}{}{query}", onward.scheme, onward.port, onward.path);
     let uri: http::Uri = uri.parse().map_err(|_| Status::bad_request("the proxied path is not valid"))?;
     parts.headers.remove(HOST);
+    let rewrite = onward.rewrite;
     if parts.headers.contains_key(UPGRADE) {
         return upgrade(client, parts, uri).await;
     }
@@ -309,7 +320,66 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
     let gone = |error: transport::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
     let request = builder.body(transport::body::wrap(body)).map_err(Status::internal)?;
     let response = client.send_within(ANSWER, request).await.map_err(gone)?;
+    if let Some(prefix) = rewrite
+        && is_html(response.headers())
+    {
+        return rewritten(response, &prefix).await;
+    }
     Ok(stream_back(response))
+}
+
+/// The longest page whose links are rewritten; longer ones pass as they are.
+const MAX_PAGE: usize = 8 << 20;
+
+fn is_html(headers: &http::HeaderMap) -> bool {
+    let text = |name: http::HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let plain = matches!(text(http::header::CONTENT_ENCODING), "" | "identity");
+    plain && text(http::header::CONTENT_TYPE).starts_with("text/html")
+}
+
+/// A page behind the proxy: links from the root lead through the proxy again.
+async fn rewritten(response: http::Response<hyper::body::Incoming>, prefix: &str) -> Result<Response, Status> {
+    let (mut parts, body) = response.into_parts();
+    transport::http::remove_hop_by_hop(&mut parts.headers);
+    let page = transport::body::read_all(body, MAX_PAGE).await;
+    let page = page.map_err(|e| Status::service_unavailable(format!("error trying to reach service: {e}")))?;
+    parts.headers.remove(http::header::CONTENT_LENGTH);
+    let text = relink(&String::from_utf8_lossy(&page), prefix);
+    Ok(http::Response::from_parts(parts, crate::respond::full(text)))
+}
+
+/// Puts a prefix before links that begin at the root.
+fn relink(page: &str, prefix: &str) -> String {
+    let mut out = String::with_capacity(page.len() + 256);
+    let mut rest = page;
+    // Attributes that carry an address, as upstream's list has them.
+    const NAMES: [&str; 12] = [
+        "action",
+        "background",
+        "cite",
+        "classid",
+        "codebase",
+        "data",
+        "formaction",
+        "href",
+        "icon",
+        "longdesc",
+        "src",
+        "poster",
+    ];
+    while let Some(at) = rest.find("=\"/") {
+        let (before, after) = rest.split_at(at + 2);
+        out.push_str(before);
+        let name = before[..at].rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let known = NAMES.iter().any(|n| n.eq_ignore_ascii_case(name));
+        // `//host` is elsewhere, and what leads through the proxy already stays.
+        if known && !after.starts_with("//") && !after.starts_with(prefix) {
+            out.push_str(prefix);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Passes on a request to switch protocols, and then the bytes of both sides.
@@ -356,4 +426,16 @@ pub(crate) fn stream_back(response: http::Response<hyper::body::Incoming>) -> Re
 /// The resource of pods, for callers that look them up.
 pub fn pods() -> GroupVersionResource {
     GroupVersionResource::new("", "v1", "pods")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_from_the_root_lead_through_the_proxy() {
+        let page = r#"<a href="/x">a</a><img src="//else/y"><a href="z"><b title="/t"><a HREF="/p/q">"#;
+        let wanted = r#"<a href="/p/x">a</a><img src="//else/y"><a href="z"><b title="/t"><a HREF="/p/q">"#;
+        assert_eq!(relink(page, "/p"), wanted);
+    }
 }

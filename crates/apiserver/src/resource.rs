@@ -234,6 +234,13 @@ async fn scaled(
             PatchType::Merge | PatchType::Apply => apimachinery::patch::merge::apply(view.clone(), patch.body.clone()),
         };
         engine::decode::settle(cx, &scale_kind, &mut patched, options.validation)?;
+        // A patch that names no revision is for whatever is there when it is written.
+        if patch.kind != PatchType::Json
+            && patch.body.at(&["metadata", "resourceVersion"]).is_none()
+            && let Some(metadata) = patched.as_map_mut().and_then(|m| m.get_mut("metadata")).and_then(Value::as_map_mut)
+        {
+            metadata.remove("resourceVersion");
+        }
         patched
     };
     if wanted.at(&["spec", "replicas"]).and_then(Value::as_i64).is_some_and(|n| n < 0) {

@@ -243,7 +243,11 @@ impl Engine {
             self.admit(cx, target, &target.name, Operation::Update, &mut new, Some(&old), options, &mut reservations)
                 .await?;
             self.check(cx, target, &mut new, Some(&old))?;
-            if target.subresource.is_empty() || kind.generation == Generation::OnContent {
+            let declared = kind.subresources.iter().find(|s| s.name == target.subresource.as_str()).map(|s| s.action);
+            // Some subresources are a part of the spec.
+            let of_spec =
+                matches!(declared, Some(Action::Fields(paths)) if paths.iter().any(|p| p.starts_with("spec")));
+            if target.subresource.is_empty() || of_spec || kind.generation == Generation::OnContent {
                 metadata::bump_generation(kind, &mut new, &old);
             } else {
                 metadata::keep(&mut new, &old, &["generation"]);

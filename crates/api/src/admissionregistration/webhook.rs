@@ -95,7 +95,7 @@ pub(crate) fn reachable(
                 let message = format!("port is not valid: {fault}");
                 errors.invalid(&field.child("port"), port.unwrap_or(443), message);
             }
-            if let Some(url_path) = url_path.filter(|p| *p != "/") {
+            if let Some(url_path) = url_path.filter(|p| !matches!(*p, "" | "/")) {
                 let field = field.child("path");
                 if !url_path.starts_with('/') {
                     errors.invalid(&field, url_path, "must start with a '/'");
