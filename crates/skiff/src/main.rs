@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod config;
 mod join;
+mod local;
 mod network;
 mod node;
 

@@ -1,8 +1,10 @@
 //! The commands: one file each, one line in the table.
 
 mod agent;
+mod cluster;
 pub mod cni;
 mod image;
+mod node_init;
 mod runtime;
 mod server;
 mod shim;
@@ -18,6 +20,11 @@ pub enum Command {
     /// The node's images.
     #[command(subcommand)]
     Image(image::Image),
+    /// Local clusters, whose nodes are namespaces of this host.
+    #[command(subcommand)]
+    Cluster(cluster::LocalCluster),
+    #[command(hide = true)]
+    NodeInit(node_init::NodeInit),
     #[command(hide = true)]
     Shim(shim::Shim),
 }
@@ -30,6 +37,8 @@ impl Command {
             Command::Runtime(command) => command.run(),
             Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),
+            Command::Cluster(command) => command.run(),
+            Command::NodeInit(command) => command.run(),
             Command::Shim(command) => command.run(),
         }
     }
