@@ -11,6 +11,7 @@ mod context;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage;
@@ -57,6 +58,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "namespace-controller", run: |cx| namespace::run(cx).boxed() },
     Controller { name: "generic-garbage-collector", run: |cx| garbage::run(cx).boxed() },
     Controller { name: "endpointslicemirroring-controller", run: |cx| slice_mirroring::run(cx).boxed() },
+    Controller { name: "disruption-controller", run: |cx| disruption::run(cx).boxed() },
     Controller { name: "resourcequota-controller", run: |cx| resource_quota::run(cx).boxed() },
     Controller { name: "pvc-protection-controller", run: |cx| protection::run_claims(cx).boxed() },
     Controller { name: "pv-protection-controller", run: |cx| protection::run_volumes(cx).boxed() },
