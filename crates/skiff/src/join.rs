@@ -113,7 +113,7 @@ impl Gate {
             None => {
                 let secret = Secret {
                     metadata: ObjectMeta { name: object, namespace: "kube-system".into(), ..ObjectMeta::default() },
-                    data: BTreeMap::from([("hash".to_owned(), Bytes(hash.into_bytes().into()))]),
+                    data: BTreeMap::from([("hash".to_owned(), Bytes(hash.into_bytes()))]),
                     ..Secret::default()
                 };
                 self.client.create(&secret).await.map(drop)
