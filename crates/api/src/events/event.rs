@@ -60,16 +60,17 @@ pub fn kind() -> Kind {
         .short(&["ev"])
         .converted()
         .ttl(3600)
+        // Where the older form, in which events may be stored, has it.
         .selectable(&[
             "reason",
-            "regarding.kind",
-            "regarding.namespace",
-            "regarding.name",
-            "regarding.uid",
-            "regarding.apiVersion",
-            "regarding.resourceVersion",
-            "regarding.fieldPath",
-            "reportingController",
+            "regarding.kind=regarding.kind|involvedObject.kind",
+            "regarding.namespace=regarding.namespace|involvedObject.namespace",
+            "regarding.name=regarding.name|involvedObject.name",
+            "regarding.uid=regarding.uid|involvedObject.uid",
+            "regarding.apiVersion=regarding.apiVersion|involvedObject.apiVersion",
+            "regarding.resourceVersion=regarding.resourceVersion|involvedObject.resourceVersion",
+            "regarding.fieldPath=regarding.fieldPath|involvedObject.fieldPath",
+            "reportingController=reportingController|reportingComponent",
             "type",
         ])
         .code_column("Last Seen", "string", last_seen_cell)

@@ -59,8 +59,7 @@ impl Components {
         let mut map = Map::new();
         describe(&mut map, &schema.doc);
         map.insert("type", "object");
-        let whole =
-            !schema.embedded_resource && ["apiVersion", "kind", "metadata"].iter().all(|name| has(schema, name));
+        let whole = !schema.embedded_resource && schema.fields.iter().any(|field| field.name == "metadata");
         // Of a whole resource that keeps everything, clients of version 2 are told nothing but that it is an object.
         if schema.preserve_unknown && self.dialect == Dialect::V2 && whole {
             let mut bare = Map::new();
@@ -380,8 +379,4 @@ fn rule(rule: &CelRule) -> Value {
         map.insert("optionalOldSelf", optional);
     }
     Value::Map(map)
-}
-/// Whether a struct has a field of its own of that name.
-fn has(schema: &Struct, name: &str) -> bool {
-    schema.fields.iter().any(|field| field.name == name)
 }
