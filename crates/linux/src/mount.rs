@@ -188,8 +188,13 @@ pub fn space(path: &Path) -> io::Result<Space> {
     })
 }
 
-/// Whether something is mounted at exactly this path.
+/// Whether something is mounted at exactly this path. What does not exist is no mount point.
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    // The kernel lists mounts by their true paths, without links.
+    let path = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        path => path?,
+    };
     Ok(list()?.iter().any(|mount| mount.point == path))
 }
 
@@ -219,10 +224,10 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens what a relative path leads to below a folder; links and `..` never lead out of it. With `make`, a folder is
-/// made where nothing is.
+/// Opens what a relative path leads to below a folder; links and `..` never lead out of it. With `make`, folders are
+/// made where nothing is, with exactly that mode.
 pub fn open_below(folder: &Path, relative: &Path, make: Option<u32>) -> io::Result<OwnedFd> {
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
     use nix::sys::stat::{Mode, mkdirat};
     let directory = open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let how = || OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
@@ -236,8 +241,14 @@ pub fn open_below(folder: &Path, relative: &Path, make: Option<u32>) -> io::Resu
                 Err(Errno::ENOENT) => {
                     let at = parent.as_ref().map_or(&directory, |fd| fd);
                     let std::path::Component::Normal(name) = part else { return Err(Errno::ENOENT.into()) };
-                    mkdirat(at, name, Mode::from_bits_truncate(mode))?;
-                    parent = Some(openat2(&directory, &parents, how())?);
+                    mkdirat(at, name, Mode::from_bits_truncate(mode & 0o777))?;
+                    // Somebody may have put a link in its place already; that one must not be followed.
+                    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                    let made = openat(at, name, flags, Mode::empty())?;
+                    // The umask has its say in what `mkdirat` makes, and none here.
+                    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+                    std::fs::set_permissions(format!("/proc/self/fd/{}", made.as_raw_fd()), permissions)?;
+                    parent = Some(made);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -258,6 +269,12 @@ mod tests {
         assert!(info.shared);
         assert_eq!((info.kind.as_str(), info.options.as_str()), ("ext3", "rw,errors=continue"));
         assert!(list().unwrap().iter().any(|mount| mount.point == Path::new("/proc")));
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        assert!(is_mount_point(&link).unwrap(), "links to mount points are understood");
+        assert!(!is_mount_point(folder.path()).unwrap());
+        assert!(!is_mount_point(&folder.path().join("none")).unwrap());
     }
 
     #[test]
@@ -273,6 +290,11 @@ mod tests {
         assert!(open_below(&root, Path::new("../x"), Some(0o750)).is_err());
         assert!(open_below(&root, Path::new("a/b/c"), Some(0o750)).is_ok());
         assert!(root.join("a/b/c").is_dir());
+        assert!(open_below(&root, Path::new("shared/by/all"), Some(0o2777)).is_ok());
+        for made in ["shared", "shared/by", "shared/by/all"] {
+            let metadata = std::fs::metadata(root.join(made)).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777, 0o2777, "{made}");
+        }
         assert!(space(&root).unwrap().total > 0);
     }
 }

@@ -37,8 +37,41 @@ pub fn field(pod: &Pod, node: &NodeFacts, ips: &[IpAddr], path: &str) -> Result<
 
 /// `key="value"` lines, as upstream writes them into files.
 fn lines(map: &BTreeMap<String, String>) -> String {
-    let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
     lines.join("\n")
+}
+
+/// A text in quotes with Go's escapes, which programs that read these files expect.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        let named = match c {
+            '"' => Some('"'),
+            '\\' => Some('\\'),
+            '\x07' => Some('a'),
+            '\x08' => Some('b'),
+            '\x0c' => Some('f'),
+            '\n' => Some('n'),
+            '\r' => Some('r'),
+            '\t' => Some('t'),
+            '\x0b' => Some('v'),
+            _ => None,
+        };
+        // Go shows combining marks, which Rust escapes.
+        let mark = matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}');
+        let shown = |c: char| mark || !c.escape_debug().to_string().starts_with("\\u{");
+        match named {
+            Some(letter) => out.extend(['\\', letter]),
+            None if matches!(c, ' '..='~') => out.push(c),
+            None if c < ' ' || c == '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            None if shown(c) => out.push(c),
+            None if u32::from(c) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            None => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// An amount that a container asked for, in units of the divisor, rounded up; the node's where it has no limit.
@@ -71,6 +104,23 @@ pub fn resource(pod: &Pod, own: &str, selector: &ResourceFieldSelector, node: &N
 mod tests {
     use super::super::tests::{node, pod};
     use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_go_does() {
+        let cases = [
+            ("a b", r#""a b""#),
+            ("d\"e\\f", r#""d\"e\\f""#),
+            ("it's", r#""it's""#),
+            ("1\n2\t3\r4", r#""1\n2\t3\r4""#),
+            ("\0\x07\x08\x0b\x0c\x1b\x7f", r#""\x00\a\b\v\f\x1b\x7f""#),
+            ("é世🦀e\u{301}", "\"é世🦀e\u{301}\""),
+            ("\u{301}", "\"\u{301}\""),
+            ("\u{a0}\u{200b}\u{e0001}", r#""\u00a0\u200b\U000e0001""#),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(quoted(text), wanted);
+        }
+    }
 
     #[test]
     fn fields_and_amounts() {

@@ -99,7 +99,7 @@ pub fn context(
         supplemental_groups: groups(pod),
         supplemental_groups_policy: policy.into(),
         no_new_privs: own.allow_privilege_escalation == Some(false),
-        masked_paths: if unmasked || privileged { Vec::new() } else { MASKED.map(String::from).to_vec() },
+        masked_paths: if unmasked || privileged { Vec::new() } else { masked() },
         readonly_paths: if unmasked || privileged { Vec::new() } else { READ_ONLY.map(String::from).to_vec() },
         seccomp: if privileged {
             seccomp(None, false)
@@ -111,7 +111,7 @@ pub fn context(
 }
 
 /// What containers do not see of the kernel (upstream's default proc mount).
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -123,7 +123,24 @@ const MASKED: [&str; 11] = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 ];
+/// The paths above, and the counters of each processor's heat, where there are any: they tell what others compute.
+fn masked() -> Vec<String> {
+    let mut all = MASKED.map(String::from).to_vec();
+    let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let counters = processors
+        .filter(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("cpu"));
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+        .map(|entry| entry.path().join("thermal_throttle"))
+        .filter(|path| path.exists());
+    all.extend(counters.map(|path| path.display().to_string()));
+    all
+}
+
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Refuses root where the pod forbids it; the words are upstream's, which tests match.
@@ -170,7 +187,8 @@ mod tests {
         assert_eq!(c.run_as_user.unwrap().value, 9);
         assert_eq!(c.run_as_group.unwrap().value, 2);
         assert_eq!(c.supplemental_groups, [4, 3]);
-        assert!(c.no_new_privs && !c.privileged && !c.masked_paths.is_empty());
+        assert!(c.no_new_privs && !c.privileged);
+        assert!(c.masked_paths.iter().any(|path| path == "/sys/devices/virtual/powercap"));
         assert_eq!(c.seccomp.unwrap().profile_type, 0);
         let spec = r#"{"hostPID":true,"containers":[{"name":"a","securityContext":{"privileged":true}}]}"#;
         let c = told(spec, &ImageFacts::default()).unwrap();

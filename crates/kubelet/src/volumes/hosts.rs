@@ -54,8 +54,12 @@ fn contents(pod: &Pod, node: &NodeFacts, ips: &[IpAddr]) -> Result<String, Error
     }
     for ip in ips {
         let _ = match &domain {
-            Some(domain) if !name.ends_with(domain) => writeln!(text, "{ip}\t{name}.{domain}\t{name}"),
-            _ => writeln!(text, "{ip}\t{name}"),
+            Some(domain) => {
+                // The short name is there too where the host name is the full one.
+                let short = name.strip_suffix(domain.as_str()).and_then(|n| n.strip_suffix('.')).unwrap_or(&name);
+                writeln!(text, "{ip}\t{short}.{domain}\t{short}")
+            }
+            None => writeln!(text, "{ip}\t{name}"),
         };
     }
     aliases(pod, &mut text);
@@ -69,11 +73,16 @@ mod tests {
 
     #[test]
     fn names_and_aliases() {
-        let pod = pod(r#"{"metadata":{"name":"web","namespace":"shop"},"spec":{"subdomain":"sub",
+        let mut pod = pod(r#"{"metadata":{"name":"web","namespace":"shop"},"spec":{"subdomain":"sub",
             "hostAliases":[{"ip":"192.0.2.9","hostnames":["a","b"]}]}}"#);
         let text = contents(&pod, &node(), &["10.0.0.1".parse().unwrap()]).unwrap();
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
         assert!(text.contains("10.0.0.1\tweb.sub.shop.svc.cluster.local\tweb\n"));
         assert!(text.ends_with("192.0.2.9\ta\tb\n"));
+        pod.spec.set_hostname_as_fqdn = Some(true);
+        assert_eq!(contents(&pod, &node(), &["10.0.0.1".parse().unwrap()]).unwrap(), text);
+        pod.spec.subdomain.clear();
+        let text = contents(&pod, &node(), &["10.0.0.1".parse().unwrap()]).unwrap();
+        assert!(text.contains("\n10.0.0.1\tweb\n"));
     }
 }

@@ -25,7 +25,7 @@ use client::Client;
 use cri::v1;
 use parking_lot::Mutex;
 
-use crate::spec::{NodeFacts, env};
+use crate::spec::{NodeFacts, env, resources};
 use objects::Watched;
 use tokens::Tokens;
 
@@ -53,6 +53,8 @@ pub struct Volumes {
     tokens: Arc<Tokens>,
     /// Where volumes are that are not below the pod's folder, by pod and volume.
     outside: Mutex<HashMap<(String, String), PathBuf>>,
+    /// One thing at a time is done to a pod's files: its worker mounts them, changes of objects refresh them.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// A file of a projected volume.
@@ -65,6 +67,13 @@ pub struct Entry {
     pub owner: Option<u32>,
 }
 
+/// Whether no container may write to a volume, whatever it asks for: what comes from the API is not its to change.
+fn always_read_only(pod: &Pod, name: &str) -> bool {
+    let Some(volume) = pod.spec.volumes.iter().find(|v| v.name == name) else { return false };
+    let source = &volume.volume_source;
+    contents::plugin(source).is_some() || source.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only)
+}
+
 impl Volumes {
     /// `changed` is called with a pod's uid when a ConfigMap, a Secret or a token of it is to be renewed.
     pub fn new(client: Client, node: Arc<NodeFacts>, changed: Changed) -> Volumes {
@@ -74,7 +83,12 @@ impl Volumes {
             client,
             node,
             outside: Mutex::default(),
+            turns: Mutex::default(),
         }
+    }
+
+    fn turn(&self, uid: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.turns.lock().entry(uid.to_owned()).or_default().clone()
     }
 
     fn pod_folder(&self, uid: &str) -> PathBuf {
@@ -87,7 +101,13 @@ impl Volumes {
 
     /// Puts all volumes of a pod in place; what is there already is brought up to date.
     pub async fn mount(&self, pod: &Arc<Pod>, ips: &[IpAddr]) -> Result<(), Error> {
-        self.objects.follow(pod).await;
+        let turn = self.turn(&pod.metadata.uid);
+        let _turn = turn.lock().await;
+        self.mount_all(pod, ips).await
+    }
+
+    async fn mount_all(&self, pod: &Arc<Pod>, ips: &[IpAddr]) -> Result<(), Error> {
+        self.objects.follow(pod).await.map_err(Error::Mount)?;
         let folder = self.pod_folder(&pod.metadata.uid);
         places::make_folder(&folder, 0o750)?;
         for volume in &pod.spec.volumes {
@@ -101,12 +121,14 @@ impl Volumes {
 
     /// Brings files up to date that come from objects of the API.
     pub async fn refresh(&self, pod: &Arc<Pod>) -> Result<(), Error> {
-        // Nothing to refresh before the first mount.
+        let turn = self.turn(&pod.metadata.uid);
+        let _turn = turn.lock().await;
+        // Nothing to refresh before the first mount, or after the last unmount.
         if !self.pod_folder(&pod.metadata.uid).exists() {
             return Ok(());
         }
         let ips: Vec<IpAddr> = pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect();
-        self.mount(pod, &ips).await
+        self.mount_all(pod, &ips).await
     }
 
     async fn mount_one(&self, pod: &Arc<Pod>, volume: &Volume, ips: &[IpAddr]) -> Result<(), Error> {
@@ -121,7 +143,7 @@ impl Volumes {
         }
         if let Some(empty) = &source.empty_dir {
             let folder = self.folder(uid, "empty-dir", &volume.name);
-            return places::empty_dir(&folder, empty, group);
+            return places::empty_dir(&folder, empty, group, self.memory_of(pod));
         }
         if let Some(claim) = &source.persistent_volume_claim {
             let path = claims::path(&self.client, &pod.metadata.namespace, &claim.claim_name).await.map_err(bad)?;
@@ -157,8 +179,15 @@ impl Volumes {
         ips: &[IpAddr],
         services: Vec<(String, String)>,
     ) -> Result<Vec<(String, String)>, Error> {
-        self.objects.follow(pod).await;
+        self.objects.follow(pod).await.map_err(Error::Mount)?;
         Ok(env::env(pod, container, &self.node, ips, services, &self.objects)?)
+    }
+
+    /// The most memory that a pod can use.
+    fn memory_of(&self, pod: &Pod) -> Option<u64> {
+        let own = resources::of_pod(pod).memory_limit_in_bytes;
+        let node = self.node.allocatable.get("memory").map_or(0, |amount| amount.value());
+        [own, node].into_iter().filter_map(|bytes| u64::try_from(bytes).ok().filter(|b| *b > 0)).min()
     }
 
     /// Where a volume's files are.
@@ -205,7 +234,18 @@ impl Volumes {
             } else {
                 let target =
                     folder.join("volume-subpaths").join(&mount.name).join(&container.name).join(index.to_string());
-                places::sub_path(&place, Path::new(&below), &target, mount.read_only)?;
+                let shown = places::sub_path(&place, Path::new(&below), &target);
+                shown.map_err(|error| match error {
+                    // Users are not told what is where on the node.
+                    Error::File { .. } => {
+                        tracing::warn!(pod = pod.metadata.name, container = container.name, %error, "no subPath");
+                        let (volume, container) = (&mount.name, &container.name);
+                        Error::Mount(format!(
+                            "failed to prepare subPath for volumeMount {volume:?} of container {container:?}"
+                        ))
+                    }
+                    other => other,
+                })?;
                 target
             };
             let propagation = match mount.mount_propagation.as_deref() {
@@ -216,7 +256,7 @@ impl Volumes {
             mounts.push(v1::Mount {
                 container_path: mount.mount_path.clone(),
                 host_path: host_path.display().to_string(),
-                readonly: mount.read_only,
+                readonly: mount.read_only || always_read_only(pod, &mount.name),
                 propagation: propagation.into(),
                 recursive_read_only: mount.read_only
                     && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
@@ -249,12 +289,16 @@ impl Volumes {
 
     /// Takes all files of a pod away.
     pub async fn unmount(&self, uid: &str) -> Result<(), Error> {
+        let turn = self.turn(uid);
+        let _turn = turn.lock().await;
         self.objects.forget(uid);
         self.tokens.forget(uid);
         self.outside.lock().retain(|(pod, _), _| pod != uid);
         let folder = self.pod_folder(uid);
         let removed = tokio::task::spawn_blocking(move || places::remove(&folder)).await;
-        removed.map_err(|e| Error::Mount(e.to_string()))?
+        removed.map_err(|e| Error::Mount(e.to_string()))??;
+        self.turns.lock().remove(uid);
+        Ok(())
     }
 
     /// Takes away what is left of pods that are not among those to keep.

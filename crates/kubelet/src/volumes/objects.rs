@@ -108,8 +108,9 @@ impl Watched {
         Watched { client, changed, entries: Mutex::default() }
     }
 
-    /// Watches whatever a pod names, and waits until it has been looked at.
-    pub async fn follow(&self, pod: &Pod) {
+    /// Watches whatever a pod names, and waits until it has been looked at. As long as it has not, nobody can say
+    /// that something is missing: what is optional must not vanish because the API is slow.
+    pub async fn follow(&self, pod: &Pod) -> Result<(), String> {
         let uid = &pod.metadata.uid;
         let mut fresh = Vec::new();
         {
@@ -118,15 +119,19 @@ impl Watched {
                 let entry = entries.entry(reference.clone()).or_insert_with(|| self.start(&reference));
                 entry.users.lock().insert(uid.clone());
                 if !entry.seen.load(Ordering::Relaxed) {
-                    fresh.push((entry.informer.clone(), entry.seen.clone()));
+                    fresh.push((reference.secret, entry.informer.clone(), entry.seen.clone()));
                 }
             }
         }
-        for (informer, seen) in fresh {
-            if tokio::time::timeout(FIRST_SIGHT, informer.synced()).await.is_ok() {
-                seen.store(true, Ordering::Relaxed);
+        let end = tokio::time::Instant::now() + FIRST_SIGHT;
+        for (secret, informer, seen) in fresh {
+            if tokio::time::timeout_at(end, informer.synced()).await.is_err() {
+                let sort = if secret { "secret" } else { "configmap" };
+                return Err(format!("failed to sync {sort} cache: timed out waiting for the condition"));
             }
+            seen.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     fn start(&self, reference: &Reference) -> Entry {
@@ -198,7 +203,7 @@ mod tests {
         let watched = Watched::new(cluster.client(), changed);
         let pod = pod(r#"{"metadata":{"name":"p","namespace":"n","uid":"u"},"spec":{"containers":[{"name":"a",
             "envFrom":[{"configMapRef":{"name":"m"}}]}],"volumes":[{"name":"v","secret":{"secretName":"s"}}]}}"#);
-        watched.follow(&pod).await;
+        watched.follow(&pod).await.unwrap();
         let data = watched.config_map("n", "m").unwrap();
         assert_eq!((data["color"].as_slice(), data["b"].as_slice()), (&b"blue"[..], &[0u8, 1][..]));
         assert_eq!(watched.secret("n", "s"), None);

@@ -33,15 +33,23 @@ pub fn empty_file(path: &Path, mode: u32) -> Result<(), Error> {
 }
 
 /// An empty folder that lives as long as its pod, on the node's disk or in memory.
-pub fn empty_dir(folder: &Path, source: &EmptyDirVolumeSource, group: Option<i64>) -> Result<(), Error> {
+///
+/// In memory it holds at most `memory` bytes, which is what its pod could use.
+pub fn empty_dir(
+    folder: &Path,
+    source: &EmptyDirVolumeSource,
+    group: Option<i64>,
+    memory: Option<u64>,
+) -> Result<(), Error> {
     let fresh = !folder.exists();
     make_folder(folder, 0o777)?;
     let mode = source.mode.and_then(|m| u32::try_from(m).ok()).unwrap_or(0o777);
     if source.medium == "Memory" {
         let mounted = linux::mount::is_mount_point(folder).map_err(file("cannot look at", folder))?;
         if !mounted {
-            let size =
+            let own =
                 source.size_limit.map(|limit| u64::try_from(limit.value()).unwrap_or_default()).filter(|s| *s > 0);
+            let size = own.into_iter().chain(memory).min();
             linux::mount::tmpfs(folder, size, mode).map_err(file("cannot mount memory at", folder))?;
             set_mode(folder, mode)?;
             return group.map_or(Ok(()), |group| give_to_group(folder, group));
@@ -104,20 +112,16 @@ pub fn check_host_path(path: &Path, kind: &str) -> Result<(), String> {
 }
 
 /// Shows a part of a volume at a place of its own, so that nothing in the volume can lead out of it afterwards.
-pub fn sub_path(volume: &Path, below: &Path, target: &Path, read_only: bool) -> Result<(), Error> {
-    let volume_is_file = fs::metadata(volume).is_ok_and(|m| m.is_file());
-    if below.is_absolute() || volume_is_file {
-        return Err(Error::Mount(format!("subPath {:?} is not below its volume", below.display().to_string())));
+pub fn sub_path(volume: &Path, below: &Path, target: &Path) -> Result<(), Error> {
+    if below.is_absolute() {
+        return Err(Error::Mount(format!("error SubPath `{}` must not be an absolute path", below.display())));
     }
-    let make = (!read_only).then_some(0o755);
-    let opened = linux::mount::open_below(volume, below, make).or_else(|error| match error.kind() {
-        // A volume that is only read may still have to get the folder that is asked for.
-        io::ErrorKind::NotFound => linux::mount::open_below(volume, below, Some(0o755)),
-        _ => Err(error),
-    });
-    let opened = opened.map_err(|error| {
-        Error::Mount(format!("failed to create subPath directory for volumeMount: {}: {error}", below.display()))
-    })?;
+    if below.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(Error::Mount(format!("unable to provision SubPath `{}`: must not contain '..'", below.display())));
+    }
+    // What is made is as open as the volume itself: others than root have to write there.
+    let mode = fs::metadata(volume).map_err(file("cannot look at", volume))?.mode() & 0o6777;
+    let opened = linux::mount::open_below(volume, below, Some(mode)).map_err(file("cannot open", below))?;
     if linux::mount::is_mount_point(target).map_err(file("cannot look at", target))? {
         linux::mount::unmount(target).map_err(file("cannot unmount", target))?;
     }
@@ -145,11 +149,20 @@ pub fn remove(folder: &Path) -> Result<(), Error> {
     if !folder.exists() {
         return Ok(());
     }
-    let mut mounts = linux::mount::list().map_err(file("cannot list mounts below", folder))?;
-    mounts.retain(|mount| mount.point.starts_with(folder));
+    // The kernel lists mounts by their true paths; by another one none would be found, and what they show be deleted.
+    let folder = &folder.canonicalize().map_err(file("cannot look at", folder))?;
+    let below = || -> Result<Vec<_>, Error> {
+        let mut mounts = linux::mount::list().map_err(file("cannot list mounts below", folder))?;
+        mounts.retain(|mount| mount.point.starts_with(folder));
+        Ok(mounts)
+    };
     // The deepest first.
-    for mount in mounts.iter().rev() {
+    for mount in below()?.iter().rev() {
         linux::mount::unmount(&mount.point).map_err(file("cannot unmount", &mount.point))?;
+    }
+    // Through a mount that is still there, files would be deleted that are not the pod's.
+    if let Some(left) = below()?.first() {
+        return Err(Error::Mount(format!("{} is still mounted", left.point.display())));
     }
     fs::remove_dir_all(folder).map_err(file("cannot remove", folder))
 }

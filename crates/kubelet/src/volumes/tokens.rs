@@ -18,10 +18,14 @@ const LIFE: i64 = 3600;
 /// Older ones are renewed, however long they would live (upstream's rule).
 const OLDEST: i64 = 24 * 3600;
 
+/// How long after a renewal that failed the next is tried, in seconds.
+const AGAIN: i64 = 60;
+
 struct Token {
     text: String,
     /// Seconds since 1970.
     renew: i64,
+    end: i64,
 }
 
 /// The tokens in use, by pod, audience and life.
@@ -51,7 +55,20 @@ impl Tokens {
             return Ok(known.text.clone());
         }
         let now = crate::seconds();
-        let answer = self.ask(pod, &wanted.audience, life).await?;
+        let answer = match self.ask(pod, &wanted.audience, life).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // The old one serves until its end, and a later renewal may succeed.
+                let kept = self.known.lock().get_mut(&key).filter(|t| t.end > now).map(|old| {
+                    old.renew = (now + AGAIN).min(old.end);
+                    old.text.clone()
+                });
+                let Some(text) = kept else { return Err(error) };
+                tracing::warn!(pod = pod.metadata.name, %error, "a token could not be renewed yet");
+                self.arm(uid);
+                return Ok(text);
+            }
+        };
         let text = answer.str_at(&["status", "token"]).unwrap_or_default().to_owned();
         if text.is_empty() {
             return Err("the API gave no token".to_owned());
@@ -60,7 +77,7 @@ impl Tokens {
         let end = end.map_or(now + life, |(seconds, _)| seconds);
         // At four fifths of its life, or after a day.
         let renew = (now + (end - now) * 4 / 5).min(now + OLDEST);
-        self.known.lock().insert(key, Token { text: text.clone(), renew });
+        self.known.lock().insert(key, Token { text: text.clone(), renew, end });
         self.arm(uid);
         Ok(text)
     }

@@ -7,14 +7,25 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::{Entry, places};
 
 const DATA: &str = "..data";
 
+/// Whether a path stays below its volume, and away from the names that the links need.
+fn fits(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    let reserved =
+        matches!(parts.peek(), Some(Component::Normal(top)) if top.to_str().is_none_or(|top| top.starts_with("..")));
+    parts.peek().is_some() && !reserved && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// Writes a volume's files; does nothing where they are all as they should be.
 pub fn write(folder: &Path, entries: &[Entry], group: Option<i64>) -> io::Result<()> {
+    if let Some(bad) = entries.iter().find(|entry| !fits(&entry.path)) {
+        return Err(io::Error::other(format!("invalid path {:?} of a file", bad.path)));
+    }
     let gid = group.and_then(|g| u32::try_from(g).ok());
     let current = fs::read_link(folder.join(DATA)).ok();
     if current.as_ref().is_some_and(|name| same(&folder.join(name), entries)) {
@@ -84,6 +95,21 @@ mod tests {
 
     fn entry(path: &str, contents: &str) -> Entry {
         Entry { path: path.into(), contents: contents.into(), mode: 0o644, owner: None }
+    }
+
+    #[test]
+    fn files_stay_in_their_volume() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("volume");
+        fs::create_dir(&folder).unwrap();
+        let absolute = outer.path().join("x").display().to_string();
+        for path in ["../x", "a/../../x", absolute.as_str(), "", "..data", "..other/x", "./x"] {
+            assert!(write(&folder, &[entry("ok", "1"), entry(path, "2")], None).is_err(), "{path:?}");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is written of a bad set");
+        assert!(!outer.path().join("x").exists());
+        write(&folder, &[entry("a..b/..c", "1"), entry(".hidden", "2")], None).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("a..b/..c")).unwrap(), "1");
     }
 
     #[test]
