@@ -230,8 +230,18 @@ fn store_config() -> store::Config {
     }
 }
 
+/// Binds the port. A server that is just ending, or was killed, gets a moment to let it go.
 fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address).with_context(|| {
+    const TRIES: u32 = 40;
+    let mut bound = std::net::TcpListener::bind(address);
+    for _ in 0..TRIES {
+        if !matches!(&bound, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        bound = std::net::TcpListener::bind(address);
+    }
+    let listener = bound.with_context(|| {
         format!("cannot listen on {address}; is another server running, or must --https-listen-port be another")
     })?;
     listener.set_nonblocking(true)?;

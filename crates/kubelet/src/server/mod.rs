@@ -65,7 +65,15 @@ pub(crate) struct Server {
 
 /// Serves until the task is aborted.
 pub async fn serve(config: Config) -> crate::Result<()> {
-    let listener = TcpListener::bind(config.address).await;
+    let mut listener = TcpListener::bind(config.address).await;
+    // A kubelet that was killed gets a moment to let the port go.
+    for _ in 0..40 {
+        if !matches!(&listener, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        listener = TcpListener::bind(config.address).await;
+    }
     let listener = listener.map_err(|error| crate::Error::Listen(config.address, error))?;
     let acceptor = TlsAcceptor::from(config.tls);
     let server = Arc::new(Server {
