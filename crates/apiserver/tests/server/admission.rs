@@ -256,7 +256,8 @@ async fn two_shapes_are_one_object() {
     assert_eq!((&seen["note"], &seen["regarding"]["name"]), (&json!("m"), &json!("p")));
     let scaler = json!({
         "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
-        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3, "targetCPUUtilizationPercentage": 60},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3,
+                 "targetCPUUtilizationPercentage": 60},
     });
     create(&c, "autoscaling/v1/horizontalpodautoscalers", "default", scaler).await.unwrap();
     let seen = get(&c, "autoscaling/v2/horizontalpodautoscalers", "default", "h").await.unwrap();
