@@ -18,7 +18,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let store = ImageStore::open(&folder.path().join("images")).unwrap();
         Self { folder, store }
     }

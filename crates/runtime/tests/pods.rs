@@ -18,7 +18,7 @@ const IMAGE: &str = "example.com/busybox:1";
 
 impl Lab {
     async fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("skiff-").tempdir_in("/var/tmp").unwrap();
+        let folder = tempfile::Builder::new().prefix("skiff-").tempdir().unwrap();
         let mut lab = Self { folder, runtime: None };
         lab.open().await;
         let archive = lab.folder.path().join("busybox.tar");

@@ -91,7 +91,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(ImageStore::open(&folder.path().join("images")).unwrap());
         let registries = Registries::new(folder.path().join("registries.json")).unwrap();
         Self { folder, store, registries }
