@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use linux::pty::Master;
 use linux::scm;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use oci_spec::runtime::{LinuxResources, Process};
 use parking_lot::Mutex;
 use tokio::io::Interest;
@@ -362,15 +363,25 @@ impl ShimClient {
         }
     }
 
-    /// Kills what runs in the pod, lets its namespaces go and ends the shim.
+    /// Kills what runs in the pod, lets its namespaces go and ends the shim. Afterwards the shim is in no control group.
     pub async fn shutdown(&self) -> Result<()> {
+        // Opened while the connection shows that the number is still the shim's.
+        let shim = linux::process::pidfd(nix::unistd::Pid::from_raw(self.inner.pid.cast_signed())).ok();
         self.done(Request::Shutdown).await?;
-        // It answers last and then ends, which closes the connection.
+        // It answers last and then ends, which closes the connection first and leaves its control group a moment later.
         let closed = self.inner.closed.notified();
         if !self.inner.calls.lock().closed {
             let _ = tokio::time::timeout(LAUNCH_TIMEOUT, closed).await;
         }
-        Ok(())
+        let Some(shim) = shim else { return Ok(()) };
+        blocking(move || {
+            let mut polled = [PollFd::new(shim.as_fd(), PollFlags::POLLIN)];
+            let limit = PollTimeout::try_from(LAUNCH_TIMEOUT).unwrap_or(PollTimeout::MAX);
+            // Whether it ended in time shows when its group is removed.
+            let _ = nix::poll::poll(&mut polled, limit);
+            Ok(())
+        })
+        .await
     }
 
     async fn done(&self, request: Request) -> Result<()> {
