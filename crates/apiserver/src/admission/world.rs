@@ -83,14 +83,14 @@ impl World {
         }
     }
 
-    /// All objects of version v1 of a resource, in one namespace or in all, out of the engine's memory.
+    /// All objects of version v1 of a resource, in one namespace or in all, out of the engine's memory. They include
+    /// whatever was acknowledged before: a quota or a limit holds from the moment its maker has the answer.
     pub async fn list(&self, group: &str, resource: &str, namespace: &str) -> Result<Vec<Value>, Status> {
         let engine = self.engine()?;
         let kind = self.kind(group, "v1", resource)?;
         let target =
             Target { kind, namespace: namespace.into(), name: SmolStr::default(), subresource: SmolStr::default() };
-        let options = ListOptions { resource_version: Some(0), ..ListOptions::default() };
-        let page = engine.list(&self.cx, &target, &options).await?;
+        let page = engine.list(&self.cx, &target, &ListOptions::default()).await?;
         let mut trees = Vec::with_capacity(page.objects.len());
         for object in &page.objects {
             trees.push(engine.tree(object, &target.kind).await?);
