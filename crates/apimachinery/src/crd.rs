@@ -133,6 +133,7 @@ fn version_kind(spec: &Document<'_>, names: &Document<'_>, version: &Document<'_
         status_writes_metadata: false,
         ttl_seconds: None,
         prune: !spec.flag("preserveUnknownFields"),
+        evolves: true,
         protobuf: false,
         create_on_update: false,
         conditional_update: true,

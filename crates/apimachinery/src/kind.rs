@@ -49,6 +49,8 @@ pub struct Kind {
     pub ttl_seconds: Option<u64>,
     /// Members that no field names are pruned before storing (false only where a schema says otherwise).
     pub prune: bool,
+    /// Its shape may change while objects are stored (custom resources): reads bring these into the present one.
+    pub evolves: bool,
     /// Has a protobuf form.
     pub protobuf: bool,
     /// Updating an object that does not exist creates it.
@@ -317,6 +319,11 @@ impl Kind {
         self.group == other.group && self.version == other.version
     }
 
+    /// Whether stored bytes of this kind are what a client of the other one reads, as they are.
+    pub fn reads_as(&self, other: &Kind) -> bool {
+        !self.evolves && self.same_form(other)
+    }
+
     /// A namespaced built-in whose kind name is the last part of its schema's name.
     pub fn namespaced<T: Rules>(group: &'static str, version: &'static str, resource: &'static str) -> Kind {
         Kind::builtin::<T>(group, version, resource, true)
@@ -360,6 +367,7 @@ impl Kind {
             status_writes_metadata: true,
             ttl_seconds: None,
             prune: true,
+            evolves: false,
             protobuf: true,
             create_on_update: false,
             conditional_update: false,

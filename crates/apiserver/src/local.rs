@@ -71,7 +71,7 @@ impl Local {
     }
 
     async fn wire(&self, object: &Object, target: &Target) -> Result<Bytes, Status> {
-        if object.kind.same_form(&target.kind) {
+        if object.kind.reads_as(&target.kind) {
             return Ok(object.json());
         }
         let tree = self.server.engine.tree(object, &target.kind).await?;
@@ -250,7 +250,7 @@ async fn event(
         }
         Notice::Object { change, entry, revision, .. } => {
             let object = Object::new(watch.stored.clone(), revision, entry.body.clone());
-            let json = if watch.stored.same_form(&target.kind) {
+            let json = if watch.stored.reads_as(&target.kind) {
                 object.json()
             } else {
                 let tree = server.engine.tree(&object, &target.kind).await?;

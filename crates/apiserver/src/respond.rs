@@ -185,7 +185,7 @@ pub struct Presenter<'a> {
 impl Presenter<'_> {
     /// Whether the stored bytes are the answer.
     fn as_stored(&self, object: &Object) -> bool {
-        self.form == Form::JSON && object.kind.same_form(self.kind)
+        self.form == Form::JSON && object.kind.reads_as(self.kind)
     }
 
     /// One object.

@@ -131,7 +131,7 @@ impl Framer {
                     Change::Modified => "MODIFIED",
                     Change::Deleted => "DELETED",
                 };
-                if self.form == Form::JSON && self.stored.same_form(&self.kind) {
+                if self.form == Form::JSON && self.stored.reads_as(&self.kind) {
                     return Ok(json_frame(word, &object));
                 }
                 let shared = event.filter(|_| !matches!(self.form.view, View::Table(_)));

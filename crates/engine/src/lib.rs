@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod cx;
 pub mod decode;
 mod delete;
+mod evolve;
 mod feed;
 mod metadata;
 mod options;

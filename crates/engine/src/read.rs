@@ -12,6 +12,7 @@ use crate::Engine;
 use crate::cache::{Cache, Entry};
 use crate::catalog::Resource;
 use crate::cx::Cx;
+use crate::evolve::{self, LateFields};
 use crate::options::{ListOptions, ResourceVersionMatch, Target};
 use crate::stored::{Body, Object};
 
@@ -151,10 +152,7 @@ impl Engine {
 
     /// A tree in another version of its resource.
     pub(crate) async fn convert(&self, tree: Value, from: &Kind, to: &Kind) -> Result<Value, Status> {
-        if from.same_form(to) {
-            return Ok(tree);
-        }
-        self.converter.convert(tree, from, to).await
+        evolve::convert(&*self.converter, tree, from, to).await
     }
 
     /// Lists a resource, one page.
@@ -165,6 +163,10 @@ impl Engine {
         check_fields(&fields, &target.kind)?;
         if !target.name.is_empty() {
             fields.require("metadata.name", &target.name);
+        }
+        let late = LateFields::split(&mut fields, &stored, &target.kind, &self.converter);
+        if let Some(late) = late {
+            return self.list_late(target, options, fields, &late).await;
         }
         let takes = |entry: &Entry| entry.matches(&options.labels, &fields, &stored);
         if !options.continue_token.is_empty() {
@@ -194,6 +196,41 @@ impl Engine {
             (None, _) => self.caught_up().await?,
         }
         Ok(self.page(&cache, &stored, target, None, options, takes))
+    }
+
+    /// A page whose field selector can be judged only when objects are in the version that the client speaks: all that
+    /// the other selectors take are read, and as many as the page may hold are given.
+    async fn list_late(
+        &self,
+        target: &Target,
+        options: &ListOptions,
+        fields: FieldSelector,
+        late: &LateFields,
+    ) -> Result<Page, Status> {
+        let wide = ListOptions { fields, limit: 0, ..options.clone() };
+        let mut page = Box::pin(self.list(&Cx::default(), target, &wide)).await?;
+        let mut found = Vec::new();
+        let mut last = None;
+        for object in page.objects {
+            if !late.takes(&object).await? {
+                continue;
+            }
+            if options.limit > 0 && found.len() >= options.limit {
+                let tree = last.as_ref().map(Object::tree).transpose()?.unwrap_or_default();
+                let part = |name| tree.str_at(&["metadata", name]).unwrap_or_default();
+                let below = match part("namespace") {
+                    "" => part("name").to_string(),
+                    namespace => format!("{namespace}/{}", part("name")),
+                };
+                page.continue_token = Continue::encode(page.revision, &below);
+                break;
+            }
+            last = Some(object.clone());
+            found.push(object);
+        }
+        page.objects = found;
+        page.remaining = None;
+        Ok(page)
     }
 
     /// A page out of the cache.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Change, Entry, Event, Filter};
+use crate::evolve::LateFields;
 use crate::options::{Target, WatchOptions};
 use crate::{Engine, cx::Cx};
 
@@ -43,6 +44,8 @@ pub struct Watch {
     /// The newest revision that the feed has published.
     published: watch::Receiver<i64>,
     next_bookmark: Option<Instant>,
+    /// Fields that are looked at in the version that the client speaks.
+    late: Option<LateFields>,
 }
 
 impl Drop for Watch {
@@ -62,6 +65,7 @@ impl Engine {
             fields.require("metadata.name", &target.name);
         }
         crate::read::check_fields(&fields, &target.kind)?;
+        let late = LateFields::split(&mut fields, &stored, &target.kind, &self.converter);
         let from_now = matches!(options.resource_version, None | Some(0));
         let initial = options.send_initial_events.unwrap_or(from_now);
         // The state that a client has seen, or asks for, must be in the cache before it is shown.
@@ -98,6 +102,7 @@ impl Engine {
             queue: registration.queue,
             published,
             next_bookmark: options.bookmarks.then(|| Instant::now() + BOOKMARK_EVERY),
+            late,
         })
     }
 }
@@ -113,8 +118,24 @@ fn notice((change, event): (Change, Arc<Event>)) -> Notice {
 }
 
 impl Watch {
-    /// The next notice; `None` when the watcher was too slow and must start over.
+    /// The next notice; `None` when the watcher was too slow and must start over, or when an object cannot be judged.
     pub async fn next(&mut self) -> Option<Notice> {
+        loop {
+            let notice = self.any().await?;
+            let Some(late) = &self.late else { return Some(notice) };
+            match late.see(notice, &self.stored).await {
+                Ok(Some(notice)) => return Some(notice),
+                Ok(None) => {}
+                Err(status) => {
+                    tracing::warn!(%status, "a watch ends: an object cannot be converted for its field selector");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next notice before fields are looked at late.
+    async fn any(&mut self) -> Option<Notice> {
         if let Some(first) = self.opening.pop_front() {
             return Some(first);
         }
@@ -139,6 +160,9 @@ impl Watch {
 
     /// What can be had without waiting, for writing several frames at once.
     pub fn try_next(&mut self) -> Option<Notice> {
+        if self.late.is_some() {
+            return None;
+        }
         self.opening.pop_front().or_else(|| self.queue.try_recv().ok().map(notice))
     }
 }

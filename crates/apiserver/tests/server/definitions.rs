@@ -34,7 +34,7 @@ async fn condition(c: &Cluster, name: &str, ty: &str) -> Value {
 }
 
 async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    for _ in 0..250 {
+    for _ in 0..3000 {
         if done().await {
             return;
         }
@@ -99,4 +99,46 @@ async fn a_held_instance_holds_its_definition() {
         call(&c.admin, Verb::Get, CRDS, "", "widgets.example.com", Value::Null).await.is_err_and(|s| s.is_not_found())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_before_is_read_as_the_definition_is_now() {
+    let c = Cluster::start().await;
+    call(&c.admin, Verb::Create, CRDS, "", "", definition("widgets", "Widget")).await.unwrap();
+    until("established", async || condition(&c, "widgets.example.com", "Established").await["status"] == "True").await;
+    call(&c.admin, Verb::Create, WIDGETS, "default", "", widget("old", 3)).await.unwrap();
+
+    // A second version becomes the stored one, with a default that the first has not, and a field to select by.
+    let mut later = definition("widgets", "Widget");
+    let mut second = later["spec"]["versions"][0].clone();
+    later["spec"]["versions"][0]["storage"] = json!(false);
+    second["name"] = json!("v2");
+    second["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["shape"] =
+        json!({"type": "string", "default": "round"});
+    second["selectableFields"] = json!([{"jsonPath": ".spec.shape"}]);
+    later["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let patch = json!({"spec": {"versions": later["spec"]["versions"]}});
+    call(&c.admin, Verb::Patch, CRDS, "", "widgets.example.com", patch).await.unwrap();
+    const SECOND: &str = "example.com/v2/widgets";
+    until("the second version", async || {
+        call(&c.admin, Verb::Get, SECOND, "default", "old", Value::Null).await.is_ok()
+    })
+    .await;
+
+    let read = call(&c.admin, Verb::Get, SECOND, "default", "old", Value::Null).await.unwrap();
+    assert_eq!(read["apiVersion"], "example.com/v2");
+    assert_eq!(read["spec"], json!({"size": 3, "color": "red", "shape": "round"}));
+    let read = call(&c.admin, Verb::Get, WIDGETS, "default", "old", Value::Null).await.unwrap();
+    assert_eq!((&read["apiVersion"], &read["spec"]), (&json!("example.com/v1"), &json!({"size": 3, "color": "red"})));
+
+    let mut flat = widget("new", 4);
+    flat["apiVersion"] = json!("example.com/v2");
+    flat["spec"]["shape"] = json!("flat");
+    call(&c.admin, Verb::Create, SECOND, "default", "", flat).await.unwrap();
+    for (shape, name) in [("round", "old"), ("flat", "new")] {
+        let names = c.names(SECOND, &format!("spec.shape={shape}")).await.unwrap();
+        assert_eq!(names, [name], "{shape}");
+    }
+    let status = c.names(WIDGETS, "spec.shape=flat").await.unwrap_err();
+    assert_eq!(status.code, 400, "the first version has no such field: {status}");
 }

@@ -100,6 +100,15 @@ impl Cluster {
     pub fn user(&self, name: &str, groups: &[&str]) -> Client {
         Client::new(Arc::new(Local::new(self.server.clone(), name, groups)), "test")
     }
+
+    /// The names of what a field selector takes in the default namespace.
+    pub async fn names(&self, resource: &str, field_selector: &str) -> Result<Vec<String>, Status> {
+        let mut request = request(Verb::List, resource, "default", "", serde_json::Value::Null);
+        request.query.field_selector = field_selector.into();
+        let list: serde_json::Value = serde_json::from_slice(&self.admin.send(request).await?).unwrap();
+        let items = list["items"].as_array().unwrap();
+        Ok(items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect())
+    }
 }
 
 fn tree(json: serde_json::Value) -> Value {
@@ -115,6 +124,11 @@ pub async fn call(
     name: &str,
     body: serde_json::Value,
 ) -> Result<serde_json::Value, Status> {
+    let answer = client.send(request(verb, resource, namespace, name, body)).await?;
+    Ok(serde_json::from_slice(&answer).unwrap())
+}
+
+fn request(verb: Verb, resource: &str, namespace: &str, name: &str, body: serde_json::Value) -> Request {
     let parts: Vec<&str> = resource.split('/').collect();
     let (group, version, plural) = match parts.as_slice() {
         [version, plural] => ("", *version, *plural),
@@ -127,7 +141,7 @@ pub async fn call(
         (Verb::Patch, body) => Body::Patch(PatchKind::Merge, tree(body)),
         (_, body) => Body::Object(tree(body)),
     };
-    let request = Request {
+    Request {
         verb,
         resource: GroupVersionResource::new(group, version, plural),
         namespace: namespace.into(),
@@ -135,7 +149,5 @@ pub async fn call(
         subresource: subresource.into(),
         query: Query::default(),
         body,
-    };
-    let answer = client.send(request).await?;
-    Ok(serde_json::from_slice(&answer).unwrap())
+    }
 }
