@@ -196,21 +196,3 @@ fn kubeconfigs_carry_a_working_identity() {
     let token = pki::token::JoinToken::generate(h.ca(Authority::Server).unwrap().cert(), "node").unwrap();
     assert!(token.names_ca(&trust.roots()[0]));
 }
-
-#[test]
-fn a_first_start_is_quick() {
-    let best = (0..5)
-        .map(|_| {
-            let dir = tempfile::tempdir().unwrap();
-            let start = std::time::Instant::now();
-            let h = Hierarchy::open(dir.path()).unwrap();
-            h.prepare().unwrap();
-            h.server("kube-apiserver", ["localhost"]).unwrap();
-            h.kubeconfig(&Identity::Admin, "https://localhost:6443").unwrap();
-            start.elapsed()
-        })
-        .min()
-        .unwrap();
-    println!("first start of the hierarchy: {best:?}");
-    assert!(best < Duration::from_millis(250), "{best:?}");
-}

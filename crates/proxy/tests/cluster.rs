@@ -24,7 +24,7 @@ fn ask(address: &str) -> Option<String> {
 
 fn wait_for(address: &str, wanted: Option<&str>) -> Duration {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(5) {
+    while start.elapsed() < Duration::from_secs(60) {
         if ask(address).as_deref() == wanted {
             return start.elapsed();
         }

@@ -176,9 +176,8 @@ fn what_does_not_exist_is_refused_at_once() {
         for address in
             ["10.43.0.2:8000", "10.43.0.1:8001", "10.43.0.77:8000", "[fd43::2]:8000", "[fd43::1]:9", "[fd43::77]:8000"]
         {
-            let start = Instant::now();
+            // Silence would end in TimedOut.
             assert_eq!(ask(space, address), Err(ErrorKind::ConnectionRefused), "{address}");
-            assert!(start.elapsed() < Duration::from_millis(900), "{address} took {:?}", start.elapsed());
         }
         if who == "world" {
             // The kernel sends a neighbour only so many ICMP messages, and hints at a shorter way count too.

@@ -96,7 +96,7 @@ impl Lab {
     }
 
     async fn ended(&self, id: &str) -> v1::ContainerStatus {
-        for _ in 0..600 {
+        for _ in 0..3000 {
             let status = self.status(id).await;
             if status.state == v1::ContainerState::ContainerExited as i32 {
                 return status;
@@ -104,6 +104,17 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("container {id} does not end: {:?}", self.status(id).await);
+    }
+
+    /// Waits until a container has logged a line.
+    async fn says(&self, name: &str, line: &str) {
+        for _ in 0..3000 {
+            if self.log(name).contains(&format!("stdout F {line}\n")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("container {name} does not say {line:?}: {}", self.log(name));
     }
 
     async fn sh(&self, id: &str, script: &str) -> (i32, String) {
@@ -201,8 +212,15 @@ async fn commands_run_in_a_container_with_its_limits_of_time() {
     let cmd = ["sleep", "100"].map(str::to_owned).to_vec();
     let request = v1::ExecSyncRequest { container_id: id.clone(), cmd, timeout: 1 };
     assert!(matches!(lab.runtime().exec_sync(request).await, Err(Error::Timeout(_))));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!lab.sh(&id, "ps").await.1.contains("sleep 100\n"), "the command lives on");
+    let mut left = String::new();
+    for _ in 0..600 {
+        left = lab.sh(&id, "ps").await.1;
+        if !left.contains("sleep 100\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!left.contains("sleep 100\n"), "the command lives on: {left}");
     let (code, size) = lab.sh(&id, "head -c 3000000 /dev/zero | wc -c; head -c 3000000 /dev/zero >&2").await;
     assert_eq!((code, size.len()), (0, 3_000_008));
     lab.finish().await;
@@ -240,9 +258,10 @@ async fn users_capabilities_and_the_root_are_as_asked() {
 async fn stopping_asks_first_and_kills_then() {
     let lab = Lab::new().await;
     let pod = lab.pod("stop").await;
-    let polite = lab.run(&pod, "polite", "trap 'exit 5' TERM; while :; do sleep 0.05; done").await;
-    let stubborn = lab.run(&pod, "stubborn", "trap '' TERM; while :; do sleep 0.05; done").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let polite = lab.run(&pod, "polite", "trap 'exit 5' TERM; echo set; while :; do sleep 0.05; done").await;
+    let stubborn = lab.run(&pod, "stubborn", "trap '' TERM; echo set; while :; do sleep 0.05; done").await;
+    lab.says("polite", "set").await;
+    lab.says("stubborn", "set").await;
     let stop = |id: &str, timeout| v1::StopContainerRequest { container_id: id.to_owned(), timeout };
     lab.runtime().stop_container(stop(&polite, 20)).await.unwrap();
     assert_eq!(lab.status(&polite).await.exit_code, 5);
@@ -348,7 +367,7 @@ async fn events_tell_a_containers_life() {
     lab.ended(&id).await;
     lab.remove(&pod).await;
     let mut seen = Vec::new();
-    while let Ok(Ok(event)) = tokio::time::timeout(Duration::from_secs(2), events.recv()).await {
+    while let Ok(Ok(event)) = tokio::time::timeout(Duration::from_secs(60), events.recv()).await {
         if event.container_id == id {
             seen.push(event.container_event_type);
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("shim") {
@@ -45,7 +45,7 @@ fn run<F: Future<Output = ()>>(case: impl FnOnce(Pod) -> F) {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     tokio.block_on(async {
         let pod = Pod::new();
-        timeout(Duration::from_secs(60), case(pod)).await.unwrap();
+        timeout(Duration::from_secs(300), case(pod)).await.unwrap();
     });
 }
 
@@ -87,6 +87,14 @@ impl Pod {
     fn logged(&self, container: &str) -> String {
         let text = fs::read_to_string(self.log(container)).unwrap();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned() + "\n").collect()
+    }
+
+    /// Waits until a container has logged a line of standard output.
+    async fn until_logged(&self, container: &str, line: &str) {
+        let wanted = format!("stdout F {line}\n");
+        while !(self.log(container).exists() && self.logged(container).contains(&wanted)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Writes a bundle and tells how to create it.
@@ -169,10 +177,10 @@ async fn output_is_logged_and_ends_are_told(mut pod: Pod) {
     // Rotation: the old file is renamed, and a new one takes what comes next.
     let create = pod.bundle("two", "while true; do echo tick; sleep 0.05; done", |_| {});
     start(&client, create).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    pod.until_logged("two", "tick").await;
     fs::rename(pod.log("two"), pod.folder.path().join("old")).unwrap();
     client.reopen_log("two").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    pod.until_logged("two", "tick").await;
     client.kill("two", 15, true).await.unwrap();
     client.kill("two", 9, true).await.unwrap();
     assert_eq!(exit(&mut events, "two").await.code, 137);
@@ -333,8 +341,17 @@ async fn state_is_told_again(mut pod: Pod) {
     let pid = start(&client, create).await;
     let shim = client.pid();
     drop((client, events));
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    let (client, state, mut events) = ShimClient::connect(&pod.launch.socket).await.unwrap();
+    while pod.logged("long").lines().count() <= 4 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (client, state, mut events) = loop {
+        let connected = ShimClient::connect(&pod.launch.socket).await.unwrap();
+        if connected.1.containers.iter().any(|c| c.container == "short" && c.exit.is_some()) {
+            break connected;
+        }
+        drop(connected);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     assert_eq!((client.pid(), state.pid), (shim, shim));
     let find = |name: &str| state.containers.iter().find(|c| c.container == name).unwrap().clone();
     assert_eq!(find("short").exit.unwrap().code, 9);

@@ -226,7 +226,7 @@ async fn nobody_grants_more_than_they_hold() {
     let ann = c.user("ann", &[]);
     let less = role("less", json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]));
     let mut result = call(&ann, Verb::Create, roles, "", "", less.clone()).await;
-    for _ in 0..50 {
+    for _ in 0..3000 {
         // The authorizer follows the binding by a watch.
         if result.is_ok() {
             break;

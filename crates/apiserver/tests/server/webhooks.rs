@@ -96,7 +96,7 @@ async fn webhooks_change_refuse_and_fail() {
 
     // Configurations are followed by a watch.
     let mut refused = None;
-    for i in 0..100 {
+    for i in 0..3000 {
         let made = map(&c, "hooked", &format!("m{i}")).await.unwrap();
         if made["data"]["patched"] == "system:apiserver" {
             if let Err(status) = map(&c, "hooked", "bad").await {
@@ -120,7 +120,7 @@ async fn webhooks_change_refuse_and_fail() {
     let body = configuration("ValidatingWebhookConfiguration", "a", dead.clone(), "Fail");
     call(&c.admin, Verb::Create, validating, "", "", body).await.unwrap();
     let mut failed = None;
-    for i in 0..100 {
+    for i in 0..3000 {
         if let Err(status) = map(&c, "hooked", &format!("d{i}")).await {
             failed = Some(status);
             break;
@@ -136,7 +136,7 @@ async fn webhooks_change_refuse_and_fail() {
     let ignore = json!({"webhooks": configuration("ValidatingWebhookConfiguration", "a", dead, "Ignore")["webhooks"]});
     call(&c.admin, Verb::Patch, validating, "", "a", ignore).await.unwrap();
     let mut passed = false;
-    for i in 0..100 {
+    for i in 0..3000 {
         passed = map(&c, "hooked", &format!("i{i}")).await.is_ok();
         if passed {
             break;
