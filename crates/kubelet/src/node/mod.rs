@@ -24,6 +24,8 @@ const VERSION: &str = "v1.37.2";
 const REPORT: Duration = Duration::from_secs(300);
 /// How often the host is looked at, which tells nobody when it changes.
 const LOOK: Duration = Duration::from_secs(60);
+/// The same while the node is not ready.
+const UNREADY_LOOK: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// Images named in the status.
 const IMAGES: usize = 50;
@@ -176,9 +178,11 @@ async fn report(
     loop {
         match write(&client, &recorder, &runtime, &network, &me, &machine, &mut sent).await {
             Ok(()) => {
+                // A network that an administrator configures is found by looking for it.
+                let pause = if sent.is_ready() { LOOK } else { UNREADY_LOOK };
                 tokio::select! {
                     () = wake.notified() => {}
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
             Err(status) => {
@@ -194,6 +198,16 @@ async fn report(
 struct Sent {
     status: Option<NodeStatus>,
     at: Option<tokio::time::Instant>,
+}
+
+impl Sent {
+    fn is_ready(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| is_ready(&status.conditions))
+    }
+}
+
+fn is_ready(conditions: &[NodeCondition]) -> bool {
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 async fn write(
@@ -232,15 +246,14 @@ async fn write(
     }
     patch.insert("status", tree);
     client.patch::<Node>("", &me.name, "status", PatchKind::Strategic, Value::Map(patch)).await?;
-    let ready = |conditions: &[NodeCondition]| conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-    if ready(&status.conditions) != ready(&before) {
+    if is_ready(&status.conditions) != is_ready(&before) {
         let about = client::events::Subject {
             kind: "Node".into(),
             name: me.name.clone(),
             uid: me.name.clone(),
             ..Default::default()
         };
-        let reason = if ready(&status.conditions) { "NodeReady" } else { "NodeNotReady" };
+        let reason = if is_ready(&status.conditions) { "NodeReady" } else { "NodeNotReady" };
         recorder.normal(&about, reason, format!("Node {} status is now: {reason}", me.name));
     }
     *sent = Sent { status: Some(status), at: Some(tokio::time::Instant::now()) };
