@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cni::{PortMapping, Protocol};
 use lab::{Lab, Pod, ask, ip, serve_once};
-use linux::nftables::Tables;
+use linux::nftables::{Batch, Family, Table, Tables};
 
 fn mapping(host_port: u16, host_ip: Option<&str>, protocol: Protocol) -> PortMapping {
     PortMapping { host_port, container_port: 8080, protocol, host_ip: host_ip.map(ip) }
@@ -104,9 +104,21 @@ fn pods_reach_the_world_as_their_node() {
     let other = lab.add("b");
     assert_eq!(lab::exchange(&pod.namespace, &other.namespace, other.ips[0]), pod.ips[0]);
 
-    let removed = lab.host.run(cni::node::remove_all).unwrap().unwrap();
-    assert!(removed.contains(&"table inet skiff-masquerade-pods".to_owned()), "{removed:?}");
-    assert!(lab.host.run(|| Tables::open().unwrap().tables().unwrap().is_empty()).unwrap());
+    let (proxy, cluster) = (Table::new(Family::Ip, "skiff-proxy"), Table::new(Family::Ip, "skiff-cluster-demo"));
+    lab.host
+        .run(|| {
+            let mut batch = Batch::new();
+            batch.add_table(&proxy).unwrap();
+            batch.add_table(&cluster).unwrap();
+            Tables::open().unwrap().apply(&batch).unwrap();
+        })
+        .unwrap();
+    let removed = lab.host.run(|| cni::node::remove_all(&["skiff-proxy"])).unwrap().unwrap();
+    for name in ["inet skiff-masquerade-pods", "ip skiff-proxy"] {
+        assert!(removed.contains(&format!("table {name}")), "{removed:?}");
+    }
+    let left = lab.host.run(|| Tables::open().unwrap().tables().unwrap()).unwrap();
+    assert_eq!(left, [cluster], "a local cluster is not this node's");
     assert!(!lab.state().iter().any(|line| line.contains("link sk") || line.contains("route 10.42.0.")));
 }
 

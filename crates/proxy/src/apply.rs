@@ -88,6 +88,25 @@ impl Applier {
     }
 }
 
+/// Removes all that a proxy sets up in this network namespace: its tables, and the routes to the service ranges.
+pub fn remove(ranges: &[Prefix]) -> Result<()> {
+    use linux::netlink::Socket;
+    use linux::netlink::route::PROTOCOL;
+    Applier::open()?.remove()?;
+    let mut socket = Socket::route()?;
+    let ours = socket.routes()?.into_iter().filter(|route| {
+        let to_services = |range: &Prefix| range.address == route.destination && range.length == route.prefix;
+        route.protocol == PROTOCOL && ranges.iter().any(to_services)
+    });
+    for route in ours {
+        match socket.delete_route(&route) {
+            Err(error) if !error.is_absent() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Gives this host a route to service addresses, so that its own packets to them get as far as being translated even
 /// without a default route; `sources` are the host's addresses, the preferred one of each family first.
 pub fn route_services(ranges: &[Prefix], sources: &[IpAddr]) -> Result<()> {

@@ -17,9 +17,9 @@ pub mod ruleset;
 pub mod run;
 pub mod select;
 
-pub use apply::Applier;
+pub use apply::{Applier, remove};
 pub use model::{Endpoint, Node, Protocol, ServicePort, ServicePortName};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, TABLE, plan};
 pub use run::{ProxyConfig, run};
 
 /// Why the proxy failed.

@@ -57,9 +57,12 @@ pub struct Health {
     pub local_endpoints: usize,
 }
 
+/// The name of our tables, one for each family.
+pub const TABLE: &str = "skiff-proxy";
+
 /// The table of one family.
 pub fn table(v6: bool) -> Table {
-    Table::new(if v6 { Family::Ip6 } else { Family::Ip }, "skiff-proxy")
+    Table::new(if v6 { Family::Ip6 } else { Family::Ip }, TABLE)
 }
 
 /// Says what the kernel shall do for these services.

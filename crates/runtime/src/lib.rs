@@ -8,6 +8,7 @@
 
 mod adopt;
 mod cgroup;
+mod check;
 mod commands;
 mod containers;
 mod error;
@@ -17,6 +18,7 @@ mod images;
 mod pods;
 mod queries;
 mod record;
+pub mod remains;
 mod runtime;
 pub mod session;
 pub mod shim;
@@ -24,5 +26,6 @@ mod spec;
 mod stats;
 pub mod streaming;
 
+pub use check::{check_file_system, check_host};
 pub use error::{Error, Result};
 pub use runtime::{Config, Runtime, serve};

@@ -23,7 +23,7 @@ use crate::image::content::{Digest, replace_volatile};
 use crate::{Error, Result};
 
 /// A pod's changing state.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PodRecord {
     /// Nanoseconds since 1970.
     pub created_at: i64,

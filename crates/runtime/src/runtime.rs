@@ -285,5 +285,6 @@ fn lock(root: &Path) -> Result<nix::fcntl::Flock<fs::File>> {
 
 /// Opens a runtime and serves it on a socket until `stop` is done. Its pods stay.
 pub async fn serve(config: Config, socket: &Path, stop: impl Future<Output = ()>) -> Result<()> {
+    crate::check_host(&config.root)?;
     crate::grpc::serve(Runtime::open(config).await?, socket, stop).await
 }

@@ -293,6 +293,32 @@ async fn the_next_daemon_takes_pods_up_and_learns_what_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_ended_by_force_even_if_no_record_tells_of_it() {
+    let mut lab = Lab::new().await;
+    let root = lab.folder.path().join("r");
+    let other = Lab::new().await;
+    let kept = other.pod("kept").await;
+    let kept = other.run(&kept, "kept", "sleep 1000").await;
+    let pod = lab.pod("forced").await;
+    let known = lab.run(&pod, "known", "sleep 1000").await;
+    let unknown = lab.run(&pod, "unknown", "sleep 1000 & sleep 1000").await;
+    lab.runtime = None;
+    std::fs::write(root.join("containers").join(&unknown).join("record.json"), "{").unwrap();
+    let found = runtime::remains::Remains::read(&root);
+    assert_eq!((found.pods, found.logs.iter().next().cloned()), (1, Some(lab.folder.path().join("logs"))));
+    // The shim, and what runs in both containers.
+    assert!(found.end().unwrap() >= 4);
+    assert_eq!(found.end().unwrap(), 0);
+    lab.open().await;
+    let request = v1::ContainerStatusRequest { container_id: known, verbose: false };
+    let known = lab.runtime().container_status(request).await.unwrap().status.unwrap();
+    assert_eq!(known.state, v1::ContainerState::ContainerExited as i32);
+    assert_eq!(other.sh(&kept, "echo on").await, (0, "on\n".to_owned()), "others' pods run on");
+    other.finish().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_made_leaves_nothing() {
     let lab = Lab::new().await;
     let pod = lab.pod("bad").await;

@@ -15,8 +15,9 @@ use pki::token::JoinToken;
 use pki::{CertInfo, Credential, Csr, Leaf, PrivateKey};
 use transport::{ClientAuth, ClientTls, Dialer, Resolver, ServerTls, Trust};
 
+use crate::folder::Role;
 use crate::join::ClusterFacts;
-use crate::{network, node};
+use crate::{host, network, node};
 
 /// How long the server may take to answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -60,7 +61,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         bail!("{server:?} is no address of a server; write https://<name or address>:6443");
     }
     let folder = config.data_dir.join("pki");
-    pki::file::private_dir(&config.data_dir)?;
+    node::check(&config.data_dir)?;
+    let _claims = host::claim(&config.data_dir, Role::Agent, &server, Some(&config.node_name), None)?;
     pki::file::private_dir(&folder)?;
     let node_ips = if config.node_ips.is_empty() { vec![own_address(&uri)?] } else { config.node_ips.clone() };
 
@@ -101,6 +103,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             cluster_domain: held.facts.cluster_domain.clone(),
             data_dir: config.data_dir.clone(),
             resolv_conf: "/etc/resolv.conf".into(),
+            proxy: held.facts.proxy,
         },
     };
     let mut tasks = tokio::task::JoinSet::new();

@@ -22,7 +22,9 @@ use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
 use crate::clock::{self, Host};
-use crate::{join, network, node};
+use crate::folder::Role;
+use crate::parts::{Disabled, Part};
+use crate::{host, join, network, node};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -36,8 +38,8 @@ pub struct Config {
     pub cluster_cidrs: Vec<String>,
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
-    /// Whether this server is a node too.
-    pub node: bool,
+    /// What is left out.
+    pub disabled: Disabled,
     pub node_name: String,
     /// `key=value`, for a node that is new.
     pub node_labels: Vec<String>,
@@ -50,11 +52,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(Host);
 
-    // The port first: nothing is half-made when it is taken.
+    // What may be refused comes first: nothing is half-made then. The port before all, as the usual cause.
     let address = SocketAddr::new(config.bind_address, config.port);
     let listener = listen(address)?;
+    let has_node = config.disabled.allows(Part::Node);
+    if has_node {
+        node::check(&config.data_dir)?;
+    }
+    let _claims = host::claim(
+        &config.data_dir,
+        Role::Server,
+        &local_url(&config),
+        has_node.then_some(config.node_name.as_str()),
+        Some(&config.kubeconfig),
+    )?;
 
-    pki::file::private_dir(&config.data_dir)?;
     let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
     hierarchy.prepare()?;
 
@@ -144,6 +156,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         cluster_cidrs: config.cluster_cidrs.clone(),
         service_cidrs: config.service_cidrs.clone(),
         cluster_domain: config.cluster_domain.clone(),
+        proxy: config.disabled.allows(Part::Proxy),
     };
     server.gates.set(Arc::new(join::Gate::open(&config.data_dir, &hierarchy, itself.clone(), facts)?));
 
@@ -157,18 +170,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         };
         client_of(user, groups)
     };
-    controllers::start(
-        &mut tasks,
-        &of_user,
-        controllers::Config {
-            root_ca: hierarchy.ca(Authority::Server)?.bundle_pem(),
-            cluster_cidrs: config.cluster_cidrs.clone(),
-            now: clock::now_text,
-        },
-    );
-    let scheduling = scheduler::Config { name: "default-scheduler".into(), now: clock::now_text };
-    tasks.spawn(scheduler::run(client_of("system:kube-scheduler", &[]), scheduling));
-    if config.node {
+    if config.disabled.allows(Part::Controllers) {
+        controllers::start(
+            &mut tasks,
+            &of_user,
+            controllers::Config {
+                root_ca: hierarchy.ca(Authority::Server)?.bundle_pem(),
+                cluster_cidrs: config.cluster_cidrs.clone(),
+                now: clock::now_text,
+            },
+        );
+    }
+    if config.disabled.allows(Part::Scheduler) {
+        let scheduling = scheduler::Config { name: "default-scheduler".into(), now: clock::now_text };
+        tasks.spawn(scheduler::run(client_of("system:kube-scheduler", &[]), scheduling));
+    }
+    if has_node {
         let network = network::Config {
             node_name: config.node_name.clone(),
             node_ips: vec![advertised],
@@ -177,6 +194,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             cluster_domain: config.cluster_domain.clone(),
             data_dir: config.data_dir.clone(),
             resolv_conf: "/etc/resolv.conf".into(),
+            proxy: config.disabled.allows(Part::Proxy),
         };
         let node_user = format!("system:node:{}", config.node_name);
         let clients =
@@ -192,12 +210,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             taints: config.node_taints.clone(),
             network: network.clone(),
         };
-        network::start_dns(&mut tasks, itself.clone(), of_user(dns::USER), &network)?;
+        if config.disabled.allows(Part::Dns) {
+            network::start_dns(&mut tasks, itself.clone(), of_user(dns::USER), &network)?;
+        }
         // The API serves already; the node comes up beside it.
         node::start(&mut tasks, clients, serving, settings).await?;
     }
 
     write_kubeconfig(&config, &hierarchy)?;
+    equip_replacements(&config, &hierarchy)?;
     server.set_ready();
     tracing::info!(
         address = %address,
@@ -318,10 +339,31 @@ fn connect_out(server: &ApiServer, hierarchy: &Hierarchy) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn write_kubeconfig(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()> {
+/// Gives the programs that take the place of disabled parts what they need: `<data>/pki/NAME.kubeconfig` for each, and
+/// `<data>/pki/server-ca.crt`, which holds the certificates of `server-ca.pem` without its key.
+fn equip_replacements(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()> {
+    let replaced = [
+        (Part::Controllers, Identity::ControllerManager, "kube-controller-manager"),
+        (Part::Scheduler, Identity::Scheduler, "kube-scheduler"),
+    ];
+    for (_, identity, name) in replaced.into_iter().filter(|(part, ..)| !config.disabled.allows(*part)) {
+        let kubeconfig = hierarchy.kubeconfig(&identity, &local_url(config))?;
+        kubeconfig.write(&hierarchy.dir().join(format!("{name}.kubeconfig")))?;
+        let authority = hierarchy.ca(Authority::Server)?.bundle_pem();
+        let path = hierarchy.dir().join("server-ca.crt");
+        pki::file::write_private(&path, authority.as_bytes(), pki::file::Durability::Remade)?;
+    }
+    Ok(())
+}
+
+/// Where this machine's own programs reach the API.
+fn local_url(config: &Config) -> String {
     let host = if config.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { config.bind_address };
-    let url = format!("https://{}", SocketAddr::new(host, config.port));
-    let kubeconfig = hierarchy.kubeconfig(&Identity::Admin, &url)?;
+    format!("https://{}", SocketAddr::new(host, config.port))
+}
+
+fn write_kubeconfig(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()> {
+    let kubeconfig = hierarchy.kubeconfig(&Identity::Admin, &local_url(config))?;
     if let Some(folder) = config.kubeconfig.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }

@@ -9,6 +9,8 @@ use clap::parser::ValueSource;
 
 /// Read when it is there and no `--config` names another.
 const DEFAULT_FILE: &str = "/etc/skiff/config.yaml";
+/// Commands about a daemon, which find in its file what concerns them too.
+const READERS: [&str; 2] = ["status", "reset"];
 
 /// Adds the settings of the configuration file to the arguments, where neither a flag nor the environment sets them.
 ///
@@ -39,6 +41,9 @@ pub fn with_file(arguments: Vec<OsString>, command: clap::Command) -> anyhow::Re
     for (key, value) in settings.iter() {
         let id = key.replace('-', "_");
         if !subcommand.get_arguments().any(|a| a.get_id() == id.as_str() && a.get_long().is_some()) {
+            if READERS.contains(&name) {
+                continue;
+            }
             bail!("{} sets {key}, which is no option of `skiff {name}`; see `skiff {name} --help`", file.display());
         }
         let given = matches.value_source(&id);

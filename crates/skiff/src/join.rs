@@ -15,11 +15,13 @@ use pki::token::JoinToken;
 use pki::{Authority, Ca, Csr, Hierarchy};
 
 /// Facts of the cluster that every node needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterFacts {
     pub cluster_cidrs: Vec<String>,
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
+    /// Whether nodes make services reachable, or leave that to others' programs.
+    pub proxy: bool,
 }
 
 impl ClusterFacts {
@@ -29,6 +31,7 @@ impl ClusterFacts {
         map.insert("clusterCIDRs", list(&self.cluster_cidrs));
         map.insert("serviceCIDRs", list(&self.service_cidrs));
         map.insert("clusterDomain", self.cluster_domain.as_str());
+        map.insert("proxy", self.proxy);
         Value::Map(map)
     }
 
@@ -41,6 +44,7 @@ impl ClusterFacts {
             cluster_cidrs: list("clusterCIDRs"),
             service_cidrs: list("serviceCIDRs"),
             cluster_domain: tree.str_at(&["clusterDomain"]).unwrap_or_default().to_owned(),
+            proxy: tree.get("proxy").and_then(Value::as_bool).unwrap_or(true),
         }
     }
 }

@@ -1,14 +1,21 @@
 //! The binary: configuration, wiring, supervision, commands.
 
 mod agent;
+mod ask;
 mod clock;
 mod cluster;
 mod commands;
 mod config;
+mod folder;
+mod host;
 mod join;
 mod local;
 mod network;
 mod node;
+mod parts;
+mod process;
+mod reset;
+mod status;
 
 use std::process::ExitCode;
 

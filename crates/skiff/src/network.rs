@@ -27,6 +27,8 @@ pub struct Config {
     pub cluster_domain: String,
     pub data_dir: PathBuf,
     pub resolv_conf: PathBuf,
+    /// Whether services are made reachable here.
+    pub proxy: bool,
 }
 
 impl Config {
@@ -59,7 +61,7 @@ pub fn start_node(tasks: &mut JoinSet<()>, proxy: Client, network: Arc<cni::Netw
     let routes = kubelet::node_network::NodeNetworkConfig {
         node_name: config.node_name.as_str().into(),
         cluster_ranges: config.cluster_ranges.iter().chain(&config.service_ranges).copied().collect(),
-        sysctl_record: config.data_dir.join("sysctls.json"),
+        sysctl_record: config.data_dir.join(cni::node::RECORD),
     };
     tasks.spawn(kubelet::node_network::run(proxy.clone(), network, routes));
     let services = proxy::ProxyConfig {
@@ -68,6 +70,15 @@ pub fn start_node(tasks: &mut JoinSet<()>, proxy: Client, network: Arc<cni::Netw
         pod_ranges: config.cluster_ranges.iter().map(prefix).collect(),
         service_ranges: config.service_ranges.iter().map(prefix).collect(),
     };
+    if !config.proxy {
+        // What an earlier run set up would stand in the way of whoever does it now.
+        tasks.spawn_blocking(move || {
+            if let Err(error) = proxy::remove(&services.service_ranges) {
+                tracing::error!(%error, "what the service proxy had set up could not be removed");
+            }
+        });
+        return;
+    }
     tasks.spawn(async move {
         loop {
             if let Err(error) = proxy::run(proxy.clone(), services.clone()).await {

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use api::core::nodeselector::Taint;
 use client::Client;
 use tokio::task::JoinSet;
 
-use crate::network;
+use crate::{host, network};
 
-/// Where the container runtime serves CRI.
-const SOCKET: &str = "/run/skiff/cri.sock";
 /// Where the kubelet listens.
 pub const KUBELET_PORT: u16 = 10250;
 
@@ -31,6 +29,15 @@ pub struct Clients {
     pub node: Client,
     /// `system:kube-proxy`.
     pub proxy: Client,
+}
+
+/// Refuses a host that cannot run a node with its data in this folder, before anything is made.
+pub fn check(data: &Path) -> anyhow::Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "a node needs root: run this as root, or a server alone with `skiff server --disable node`"
+    );
+    Ok(runtime::check_host(&data.join("runtime"))?)
 }
 
 /// Starts a node. The tasks end with the set; pods run on.
@@ -65,7 +72,7 @@ pub async fn start(
             cluster_domain: config.network.cluster_domain.clone(),
             resolv_conf: config.network.resolv_conf.clone(),
             root: data.join("kubelet"),
-            logs: PathBuf::from("/var/log/pods"),
+            logs: PathBuf::from(host::LOGS),
             static_pods: data.join("pod-manifests"),
         },
     )?;
@@ -83,7 +90,7 @@ pub async fn start(
         }
     });
     // Others' tools and `skiff image` reach the images and containers of this node by its socket.
-    let (served, socket) = (runtime.clone(), PathBuf::from(SOCKET));
+    let (served, socket) = (runtime.clone(), PathBuf::from(host::SOCKET));
     tasks.spawn(async move {
         if let Err(error) = runtime::grpc::serve(served, &socket, std::future::pending()).await {
             tracing::error!(%error, socket = %socket.display(), "CRI is not served");

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use linux::nftables::batch::{ChainKind, PRIORITY_SRCNAT};
 use linux::nftables::{Batch, Chain, DataType, Element, Family, Field, Hook, HookPoint, Rule, Set, Table, Tables};
 
-use super::TABLE_PREFIX;
+use super::MASQUERADE;
 use crate::Result;
 
 /// Network protocols as netfilter numbers them.
@@ -25,7 +25,7 @@ pub fn masquerade_network(name: &str, nets: &[IpNet]) -> Result<()> {
 }
 
 fn write(name: &str, pods: &[IpNet], inside: &[IpNet]) -> Result<()> {
-    let table = Table::new(Family::Inet, format!("{TABLE_PREFIX}masquerade-{name}"));
+    let table = Table::new(Family::Inet, format!("{MASQUERADE}{name}"));
     let mut batch = Batch::new();
     batch.destroy_table(&table)?;
     batch.add_table(&table)?;

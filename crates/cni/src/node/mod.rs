@@ -17,8 +17,14 @@ use crate::{Error, Result, cache, sysctl};
 pub use masquerade::{masquerade_network, sync_masquerade};
 pub use routes::{NodeRoute, RouteReport, sync_node_routes};
 
-/// All nftables tables we make begin with this.
-pub const TABLE_PREFIX: &str = "skiff-";
+/// Tables of masquerading begin with this.
+pub(crate) const MASQUERADE: &str = "skiff-masquerade-";
+/// The table of ports of the host that lead into pods.
+pub(crate) const HOSTPORTS: &str = "skiff-hostports";
+/// Where a node's settings are recorded, below its data folder.
+pub const RECORD: &str = "sysctls.json";
+/// The setting that lets the host pass IPv4 packets on.
+pub const FORWARDING: &str = "net/ipv4/ip_forward";
 
 /// Lets the host pass packets of one family on.
 pub fn enable_forwarding(v6: bool) -> Result<()> {
@@ -26,16 +32,13 @@ pub fn enable_forwarding(v6: bool) -> Result<()> {
 }
 
 fn forwarding_key(v6: bool) -> &'static str {
-    if v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" }
+    if v6 { "net/ipv6/conf/all/forwarding" } else { FORWARDING }
 }
 
 /// Lets the host pass packets on, and records in `record` what was set before, for [`restore`].
 pub fn prepare(record: &Path) -> Result<()> {
-    let mut old: BTreeMap<String, String> = match std::fs::read(record) {
-        // What an earlier start found is the truth: by now the values are ours.
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?,
-        Err(_) => BTreeMap::new(),
-    };
+    // What an earlier start found is the truth: by now the values are ours.
+    let mut old = recorded(record)?;
     let known = old.len();
     let mut wanted = vec![(forwarding_key(false).to_owned(), "1")];
     if sysctl::read(forwarding_key(true)).is_ok() {
@@ -49,8 +52,7 @@ pub fn prepare(record: &Path) -> Result<()> {
         }
     }
     if old.len() != known {
-        let bytes = serde_json::to_vec_pretty(&old).map_err(Error::decode("sysctl record"))?;
-        cache::write_durably(record, &bytes)?;
+        write_record(record, &old)?;
     }
     wanted.iter().try_for_each(|(key, value)| sysctl::write(key, value).map(|_| ()))
 }
@@ -66,15 +68,24 @@ fn listening_to_routers() -> Vec<String> {
         .collect()
 }
 
+/// What [`prepare`] found, by setting; nothing if it never ran.
+pub fn recorded(record: &Path) -> Result<BTreeMap<String, String>> {
+    match std::fs::read(record) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(Error::file(record)(error)),
+    }
+}
+
+/// Replaces what is recorded, when others on this host share a setting and one of them goes.
+pub fn write_record(record: &Path, old: &BTreeMap<String, String>) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(old).map_err(Error::decode("sysctl record"))?;
+    cache::write_durably(record, &bytes)
+}
+
 /// Puts back what [`prepare`] found.
 pub fn restore(record: &Path) -> Result<()> {
-    let bytes = match std::fs::read(record) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::file(record)(error)),
-    };
-    let old: BTreeMap<String, String> =
-        serde_json::from_slice(&bytes).map_err(Error::decode(record.display().to_string()))?;
+    let old = recorded(record)?;
     // Forwarding first: it resets how links listen to routers.
     let (forwarding, others): (Vec<_>, Vec<_>) =
         old.iter().partition(|(key, _)| key.ends_with("forward") || key.ends_with("forwarding"));
@@ -86,11 +97,16 @@ pub fn restore(record: &Path) -> Result<()> {
             Ok(_) => {}
         }
     }
-    std::fs::remove_file(record).map_err(Error::file(record))
+    match std::fs::remove_file(record) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(record)(error)),
+        _ => Ok(()),
+    }
 }
 
-/// Removes every link, route and table we ever made in this network namespace; says what it removed.
-pub fn remove_all() -> Result<Vec<String>> {
+/// Removes every link, route and table that nodes make in this network namespace, with the tables of these names; says
+/// what it removed. Tables of others that share the beginning of their names stay.
+pub fn remove_all(also: &[&str]) -> Result<Vec<String>> {
+    let ours = |name: &str| name.starts_with(MASQUERADE) || name == HOSTPORTS || also.contains(&name);
     let mut removed = Vec::new();
     let mut socket = Socket::route()?;
     for link in socket.links()? {
@@ -109,7 +125,7 @@ pub fn remove_all() -> Result<Vec<String>> {
         }
     }
     let mut tables = Tables::open()?;
-    for table in tables.tables()?.into_iter().filter(|table| table.name.starts_with(TABLE_PREFIX)) {
+    for table in tables.tables()?.into_iter().filter(|table| ours(&table.name)) {
         let mut batch = Batch::new();
         batch.destroy_table(&table)?;
         tables.apply(&batch)?;

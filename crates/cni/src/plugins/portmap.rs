@@ -50,7 +50,7 @@ impl Protocol {
 }
 
 fn table() -> Table {
-    Table::new(Family::Inet, "skiff-hostports")
+    Table::new(Family::Inet, crate::node::HOSTPORTS)
 }
 
 fn address(v6: bool) -> DataType {

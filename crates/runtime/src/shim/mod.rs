@@ -21,3 +21,4 @@ mod starter;
 pub use client::{Events, Exec, ExecExit, Exit, ShimClient, Streams, Terminal};
 pub use pod::run;
 pub use record::bury;
+pub(crate) use record::group;

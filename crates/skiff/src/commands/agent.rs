@@ -46,7 +46,7 @@ impl Agent {
         let config = agent::Config {
             server: self.server,
             token,
-            data_dir: self.data_dir,
+            data_dir: std::path::absolute(self.data_dir).context("cannot find the data folder")?,
             node_name: self.node_name.unwrap_or_else(super::server::host_name),
             node_ips: self.node_ip,
             node_labels: self.node_label,

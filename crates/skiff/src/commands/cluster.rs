@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use runtime::grpc::Client;
 
-use crate::local::{self, Cluster, Clusters, Process};
+use crate::local::{self, Cluster, Clusters};
+use crate::process::Process;
 
 /// Where clusters are kept.
 #[derive(Args)]
@@ -42,6 +43,9 @@ pub enum LocalCluster {
         /// How many seconds the nodes may take to be ready
         #[arg(long, default_value_t = 120, value_name = "SECONDS")]
         wait: u64,
+        /// Keep the nodes of a cluster that does not become ready, to look at them
+        #[arg(long)]
+        retain: bool,
     },
     /// List the clusters of this host
     List {
@@ -89,23 +93,25 @@ impl LocalCluster {
     /// Carries the command out.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            LocalCluster::Create { place, name, nodes, kubeconfig, image_archive, subnet, wait } => {
+            LocalCluster::Create { place, name, nodes, kubeconfig, image_archive, subnet, wait, retain } => {
                 let clusters = place.open()?;
                 for archive in &image_archive {
                     ensure!(archive.is_file(), "there is no image archive {}", archive.display());
                 }
+                if let Some(folder) = kubeconfig.as_deref().and_then(Path::parent) {
+                    let there = folder.as_os_str().is_empty() || folder.is_dir();
+                    ensure!(there, "there is no folder {} for the kubeconfig: make it first", folder.display());
+                }
+                runtime::check_file_system(&place.clusters_dir)?;
                 let mut cluster = clusters.define(&name, nodes, subnet)?;
                 let made = clusters.start(&mut cluster);
                 let made = made.and_then(|()| finish(&clusters, &cluster, wait, &image_archive));
+                let made = made.and_then(|()| write_kubeconfig(&clusters, &cluster, kubeconfig.as_deref()));
                 if let Err(error) = made {
-                    return Err(error.context(format!(
-                        "the cluster {name} is not ready; look at its logs, then remove it with `skiff cluster delete {name}`"
-                    )));
+                    return Err(give_up(&clusters, cluster, error, retain));
                 }
-                let text = clusters.kubeconfig(&cluster)?;
                 match kubeconfig {
                     Some(path) => {
-                        pki::file::write_private(&path, text.as_bytes(), pki::file::Durability::Synced)?;
                         println!("cluster {name} is ready: kubectl --kubeconfig {} get nodes", path.display());
                     }
                     None => println!("cluster {name} is ready: skiff cluster kubeconfig {name} prints how to reach it"),
@@ -156,6 +162,38 @@ fn finish(clusters: &Clusters, cluster: &Cluster, wait: u64, archives: &[PathBuf
         clusters.wait(cluster, Duration::from_secs(wait)).await?;
         load(cluster, archives).await
     })
+}
+
+fn write_kubeconfig(clusters: &Clusters, cluster: &Cluster, path: Option<&Path>) -> anyhow::Result<()> {
+    let text = clusters.kubeconfig(cluster)?;
+    if let Some(path) = path {
+        pki::file::write_private(path, text.as_bytes(), pki::file::Durability::Synced)?;
+    }
+    Ok(())
+}
+
+/// Removes a cluster that could not be made, once the last words of its nodes are told.
+fn give_up(clusters: &Clusters, cluster: Cluster, error: anyhow::Error, retain: bool) -> anyhow::Error {
+    const LINES: usize = 10;
+    let name = cluster.name.clone();
+    if retain {
+        return error.context(format!(
+            "the cluster {name} is not ready; look at its logs, then remove it with `skiff cluster delete {name}`"
+        ));
+    }
+    for node in &cluster.nodes {
+        let log = std::fs::read_to_string(clusters.log(&cluster, node)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LINES)..] {
+            eprintln!("{}: {line}", node.name);
+        }
+    }
+    let error =
+        error.context(format!("the cluster {name} could not be made, and nothing of it is kept (--retain keeps it)"));
+    match clusters.delete(cluster) {
+        Ok(()) => error,
+        Err(left) => error.context(format!("{left:#}; `skiff cluster delete {name}` tries again")),
+    }
 }
 
 async fn load(cluster: &Cluster, archives: &[PathBuf]) -> anyhow::Result<()> {

@@ -5,9 +5,11 @@ mod cluster;
 pub mod cni;
 mod image;
 mod node_init;
+mod reset;
 mod runtime;
 mod server;
 mod shim;
+mod status;
 
 use std::process::ExitCode;
 
@@ -15,6 +17,8 @@ use std::process::ExitCode;
 pub enum Command {
     Server(server::Server),
     Agent(agent::Agent),
+    Status(status::Status),
+    Reset(reset::Reset),
     Runtime(runtime::Runtime),
     Cni(cni::Cni),
     /// The node's images.
@@ -34,6 +38,8 @@ impl Command {
         match self {
             Command::Server(command) => command.run(),
             Command::Agent(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Reset(command) => command.run(),
             Command::Runtime(command) => command.run(),
             Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),
@@ -52,6 +58,6 @@ pub fn log() {
 }
 
 /// Runs a command's asynchronous part.
-fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }

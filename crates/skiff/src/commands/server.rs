@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cluster;
+use crate::parts::Disabled;
 
 /// Run a server: the control plane, and a node unless `--disable node`.
 #[derive(clap::Args, Clone, Debug)]
@@ -62,42 +63,35 @@ pub struct Server {
     /// Taints for this server's node when it is new, as key=value:Effect.
     #[arg(long, env = "SKIFF_NODE_TAINT", value_name = "TAINT", value_delimiter = ',')]
     pub node_taint: Vec<String>,
-    /// Leave parts out: node.
+    /// Leave parts out: node, controllers, scheduler, dns, proxy.
     #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
     pub disable: Vec<String>,
 }
 
-/// Parts that `--disable` knows.
-const PARTS: &[&str] = &["node"];
-
 impl Server {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         super::log();
-        for part in &self.disable {
-            anyhow::ensure!(
-                PARTS.contains(&part.as_str()),
-                "cannot disable {part:?}; --disable takes {}",
-                PARTS.join(", ")
-            );
-        }
+        let config = self.into_config()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("skiff")
             .build()
             .context("cannot start the async runtime")?;
-        runtime.block_on(cluster::run(self.into_config()))?;
+        runtime.block_on(cluster::run(config))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn into_config(self) -> cluster::Config {
-        let default = if self.data_dir == std::path::Path::new("/var/lib/skiff") {
-            PathBuf::from("/etc/skiff/kubeconfig")
-        } else {
-            self.data_dir.join("kubeconfig")
+    fn into_config(self) -> anyhow::Result<cluster::Config> {
+        let disabled = Disabled::parse(&self.disable)?;
+        let data_dir = std::path::absolute(&self.data_dir).context("cannot find the data folder")?;
+        let kubeconfig = match self.write_kubeconfig {
+            Some(path) => std::path::absolute(path).context("cannot find where the kubeconfig goes")?,
+            None if data_dir == std::path::Path::new("/var/lib/skiff") => PathBuf::from("/etc/skiff/kubeconfig"),
+            None => data_dir.join("kubeconfig"),
         };
-        cluster::Config {
-            kubeconfig: self.write_kubeconfig.unwrap_or(default),
-            data_dir: self.data_dir,
+        Ok(cluster::Config {
+            kubeconfig,
+            data_dir,
             bind_address: self.bind_address,
             port: self.https_listen_port,
             advertise_address: self.advertise_address,
@@ -105,11 +99,11 @@ impl Server {
             cluster_cidrs: self.cluster_cidr,
             service_cidrs: self.service_cidr,
             cluster_domain: self.cluster_domain,
-            node: !self.disable.iter().any(|part| part == "node"),
+            disabled,
             node_labels: self.node_label,
             node_taints: self.node_taint,
             node_name: self.node_name.unwrap_or_else(host_name),
-        }
+        })
     }
 }
 

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-pub use nodes::Process;
+pub use network::need_forwarding;
+
+use crate::process::Process;
 
 /// Where clusters are kept.
 pub const ROOT: &str = "/var/lib/skiff/clusters";
@@ -47,6 +49,15 @@ pub struct Node {
     /// Its first process, if it was started.
     #[serde(default)]
     pub process: Option<Process>,
+}
+
+/// Has the clusters of this host put back a setting as another found it who goes before them.
+pub fn inherit_forwarding(found: &str) -> anyhow::Result<()> {
+    let named = std::env::var_os("SKIFF_CLUSTERS_DIR").map(PathBuf::from);
+    [Some(PathBuf::from(ROOT)), named]
+        .into_iter()
+        .flatten()
+        .try_for_each(|root| network::inherit_forwarding(&root, found))
 }
 
 /// The clusters of this host.
@@ -104,6 +115,11 @@ impl Clusters {
     /// The folder that keeps a node.
     pub fn node_folder(&self, cluster: &Cluster, node: &Node) -> PathBuf {
         self.folder(&cluster.name).join(&node.name)
+    }
+
+    /// Where a node's daemon writes its log.
+    pub fn log(&self, cluster: &Cluster, node: &Node) -> PathBuf {
+        self.node_folder(cluster, node).join("var/log/skiff.log")
     }
 
     /// Records a new cluster; nothing of it runs yet.
@@ -180,9 +196,7 @@ impl Clusters {
             pki::file::write_private(&path, text.as_bytes(), pki::file::Durability::Synced)?;
         }
         loop {
-            // Connected anew each time: a connection from before the API was ready may never answer.
-            let api = ready::Api::new(&self.kubeconfig(cluster)?, cluster)?;
-            let Some(trouble) = api.trouble(cluster.nodes.len()).await else { return Ok(()) };
+            let Some(trouble) = ready::trouble(cluster, &self.kubeconfig(cluster)?).await else { return Ok(()) };
             self.still_there(cluster, deadline).await.context(trouble)?;
         }
     }
@@ -190,7 +204,7 @@ impl Clusters {
     async fn still_there(&self, cluster: &Cluster, deadline: tokio::time::Instant) -> anyhow::Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         for node in &cluster.nodes {
-            let log = self.node_folder(cluster, node).join("var/log/skiff.log");
+            let log = self.log(cluster, node);
             ensure!(
                 node.process.as_ref().is_some_and(Process::is_alive),
                 "the node {} ended; its log is {}",

@@ -12,7 +12,9 @@ use linux::netlink::route::Route;
 use linux::nftables::batch::{ChainKind, PRIORITY_SRCNAT};
 use linux::nftables::{Batch, Chain, Family, Field, Hook, HookPoint, Rule, Table, Tables};
 
-use super::{Cluster, Node, Process};
+use super::{Cluster, Node};
+use crate::host;
+use crate::process::Process;
 
 const PREFIX: u8 = 24;
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -68,8 +70,34 @@ pub fn free_bridge(name: &str, others: &[Cluster]) -> anyhow::Result<String> {
     bail!("no name for a bridge is free on this host")
 }
 
+const TABLES: &str = "skiff-cluster-";
+
 fn table(cluster: &Cluster) -> Table {
-    Table::new(Family::Ip, format!("skiff-cluster-{}", cluster.name))
+    Table::new(Family::Ip, format!("{TABLES}{}", cluster.name))
+}
+
+/// Whether local clusters on this network need the host to pass packets on.
+pub fn need_forwarding() -> anyhow::Result<bool> {
+    Ok(Tables::open()?.tables()?.iter().any(|table| table.name.starts_with(TABLES)))
+}
+
+/// Has the clusters of a folder put back another value than they found: the one who set theirs has gone.
+pub fn inherit_forwarding(root: &Path, found: &str) -> anyhow::Result<()> {
+    let path = root.join(RECORD);
+    let Some(text) = pki::file::read(&path)? else { return Ok(()) };
+    let mut old: BTreeMap<String, String> = serde_json::from_str(&text).context("the record of settings is damaged")?;
+    // Whoever came first found it off.
+    if found == "0" {
+        old.insert(FORWARD.to_owned(), found.to_owned());
+        pki::file::write_private(&path, &serde_json::to_vec_pretty(&old)?, pki::file::Durability::Synced)?;
+    }
+    Ok(())
+}
+
+/// The record of a node of `skiff server` or `skiff agent` on this network, which needs packets to be passed on too.
+fn node_record() -> anyhow::Result<Option<std::path::PathBuf>> {
+    let owner = host::owner(Path::new(host::RUN), host::network()?)?;
+    Ok(owner.map(|data| data.join(cni::node::RECORD)).filter(|record| record.is_file()))
 }
 
 /// Makes the bridge and the way out.
@@ -166,10 +194,19 @@ pub fn restore_settings(root: &Path) -> anyhow::Result<()> {
     let path = root.join(RECORD);
     let Some(text) = pki::file::read(&path)? else { return Ok(()) };
     let old: BTreeMap<String, String> = serde_json::from_str(&text).context("the record of settings is damaged")?;
-    if let Some(value) = old.get(FORWARD)
-        && std::fs::read_to_string(FORWARD)?.trim() != value
-    {
-        std::fs::write(FORWARD, value)?;
+    if let Some(value) = old.get(FORWARD) {
+        match node_record()? {
+            // The node puts back what we found.
+            Some(record) => {
+                let mut found = cni::node::recorded(&record)?;
+                if value == "0" && found.insert(cni::node::FORWARDING.to_owned(), value.clone()).as_ref() != Some(value)
+                {
+                    cni::node::write_record(&record, &found)?;
+                }
+            }
+            None if std::fs::read_to_string(FORWARD)?.trim() != value => std::fs::write(FORWARD, value)?,
+            None => {}
+        }
     }
     std::fs::remove_file(path)?;
     Ok(())

@@ -6,73 +6,20 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use linux::cgroup::{Cgroup, Layout};
 use linux::mount::{self, MountInfo, attribute};
 use linux::process::{self, Fork, namespace};
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use super::{Cluster, Node};
+use crate::process::Process;
 
-/// How long killed processes may take to go.
-const ENDING: Duration = Duration::from_secs(20);
 /// Where a node finds the program.
 const PROGRAM: &str = "/skiff";
-
-/// A process that is recognised again: numbers alone are used again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    pub pid: i32,
-    /// When it started, in the kernel's ticks since its boot.
-    pub started: u64,
-    pub boot: String,
-}
-
-impl Process {
-    fn of(pid: Pid) -> anyhow::Result<Process> {
-        let (_, started) = stat(pid.as_raw()).context("the node ended at once")?;
-        Ok(Process { pid: pid.as_raw(), started, boot: boot()? })
-    }
-
-    /// Whether it still runs.
-    pub fn is_alive(&self) -> bool {
-        boot().is_ok_and(|boot| boot == self.boot)
-            && stat(self.pid).is_some_and(|(state, started)| started == self.started && state != 'Z' && state != 'X')
-    }
-
-    /// Kills it, and with it all processes of its namespace, and waits until they are gone.
-    pub fn end(&self) -> anyhow::Result<()> {
-        let Ok(handle) = process::pidfd(Pid::from_raw(self.pid)) else { return Ok(()) };
-        // Asked only now: what the descriptor holds cannot become another process any more.
-        if !self.is_alive() {
-            return Ok(());
-        }
-        process::signal_by(&handle, Signal::SIGKILL as i32).context("cannot end a node")?;
-        let mut polled = [nix::poll::PollFd::new(handle.as_fd(), nix::poll::PollFlags::POLLIN)];
-        let limit = nix::poll::PollTimeout::try_from(ENDING).unwrap_or(nix::poll::PollTimeout::MAX);
-        let ended = nix::poll::poll(&mut polled, limit)?;
-        ensure!(ended > 0, "the node's first process {} was killed but does not end", self.pid);
-        Ok(())
-    }
-}
-
-/// The state of a process and when it started.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
-fn boot() -> anyhow::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
 
 fn cluster_group(cluster: &Cluster) -> String {
     format!("skiff-cluster-{}", cluster.name)
