@@ -36,6 +36,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use node_agent::{Agent, Config};
+pub use spec::resources::cgroups_of;
 
 /// Pods that a node takes unless told otherwise.
 pub const MAX_PODS: i64 = 110;

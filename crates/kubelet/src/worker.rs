@@ -605,7 +605,23 @@ impl Worker {
         }
         self.shared.images.forget(&self.uid);
         self.shared.remove_logs(pod);
+        self.remove_groups().await;
         Round::Done
+    }
+
+    /// Takes a pod's control groups away, which are empty now. Of a pod that ended while the agent was away it is not
+    /// known of which class it was.
+    async fn remove_groups(&self) {
+        let groups = crate::spec::resources::cgroups_of(&self.uid);
+        let removed = tokio::task::spawn_blocking(move || {
+            let layout = linux::cgroup::Layout::detect()?;
+            groups.iter().try_for_each(|path| linux::cgroup::Cgroup::new(layout.clone(), path)?.remove())
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(pod = self.name(), %error, "a pod's control group could not be removed"),
+            Err(error) => tracing::error!(pod = self.name(), %error, "removing a pod's control group panicked"),
+        }
     }
 
     /// Takes away what is no longer of use: all but the last end of each container, and older sandboxes.
@@ -687,6 +703,14 @@ fn difference(uid: Option<&str>, status: &PodStatus) -> Option<Value> {
     for key in ["message", "reason", "podIP", "podIPs"] {
         if tree.get(key).is_none() {
             tree.insert(key, Value::Null);
+        }
+    }
+    // By their keys, the addresses of a sandbox that is gone would stay beside those of its successor.
+    for key in ["podIPs", "hostIPs"] {
+        if let Some(Value::List(items)) = tree.get_mut(key) {
+            let mut directive = Map::new();
+            directive.insert("$patch", "replace");
+            items.push(Value::Map(directive));
         }
     }
     // These belong to others.
@@ -787,5 +811,13 @@ mod tests {
         assert_eq!(conditions.len(), 1);
         assert!(patch.at(&["status", "qosClass"]).is_none());
         assert_eq!(patch.at(&["status", "reason"]), Some(&Value::Null));
+    }
+
+    #[test]
+    fn addresses_replace_those_of_an_earlier_sandbox() {
+        let tree = apimachinery::codec::json::parse(br#"{"podIPs":[{"ip":"10.42.0.3"}]}"#).unwrap();
+        let patch = difference(None, &PodStatus::from_value(&tree).unwrap()).unwrap();
+        let expected = br#"[{"ip":"10.42.0.3"},{"$patch":"replace"}]"#;
+        assert_eq!(patch.at(&["status", "podIPs"]), Some(&apimachinery::codec::json::parse(expected).unwrap()));
     }
 }

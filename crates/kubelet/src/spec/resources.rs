@@ -70,6 +70,11 @@ pub fn cgroup_parent(pod: &Pod) -> String {
     }
 }
 
+/// The control groups that a pod may have, whichever class it is of.
+pub fn cgroups_of(uid: &str) -> [String; 3] {
+    ["", "/burstable", "/besteffort"].map(|class| format!("/kubepods{class}/pod{uid}"))
+}
+
 /// Weight of thousandths of a CPU.
 pub fn shares(milli: i64) -> i64 {
     (milli * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES)
@@ -216,6 +221,7 @@ mod tests {
         assert_eq!(qos(&with(r#"{"requests":{"cpu":"1"}}"#)), Qos::Burstable);
         assert_eq!(qos(&with("{}")), Qos::BestEffort);
         assert_eq!(cgroup_parent(&with(guaranteed)), "/kubepods/podu");
+        assert!(cgroups_of("u").contains(&cgroup_parent(&with(guaranteed))));
     }
 
     #[test]
