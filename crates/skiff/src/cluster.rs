@@ -70,13 +70,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
     hierarchy.prepare()?;
 
-    let store = store::LocalStore::open(&config.data_dir.join("store"), store_config())?;
+    let store = Arc::new(store::LocalStore::open(&config.data_dir.join("store"), store_config())?);
 
     let authorizer = Arc::new(Authorizer::new());
     let plugins = Plugins::new(authorizer.clone());
     let conversions = Conversions::new(plugins.caller());
     let engine = Engine::start(engine::Config {
-        store: Arc::new(store),
+        store: store.clone(),
         admission: plugins.clone(),
         converter: conversions.clone(),
         sealer: Arc::new(Seal::new(sealing_keys(&config)?)),
@@ -232,7 +232,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     drop((definitions, checks));
     let _ = end.send(());
     let _ = serving.await;
-    Ok(())
+    drop(tasks);
+    // Engine, admission and caches hold each other, so the last of them does not take the store with it.
+    tokio::task::spawn_blocking(move || store.stop()).await.context("the store did not stop cleanly")
 }
 
 /// The keys that seal Secrets at rest, made at the first start. Who has them and the store can read the Secrets, so they

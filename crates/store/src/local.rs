@@ -160,7 +160,7 @@ pub struct LocalStore {
     shared: Arc<Shared>,
     sender: std::sync::mpsc::Sender<Command>,
     permits: Arc<Semaphore>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a log holds besides its changes.
@@ -219,7 +219,7 @@ impl LocalStore {
         let (sender, receiver) = std::sync::mpsc::channel();
         let writer = Writer::new(shared.clone(), receiver, loaded.ceiling, loaded.resident, loaded.leftover);
         let writer = writer.spawn();
-        LocalStore { shared, sender, permits: Arc::new(Semaphore::new(WAITING)), writer }
+        LocalStore { shared, sender, permits: Arc::new(Semaphore::new(WAITING)), writer: Mutex::new(writer) }
     }
 
     /// Lets the writer look at the clock: for tests that move it by hand.
@@ -230,7 +230,7 @@ impl LocalStore {
     /// The thread in which fail points can be armed.
     #[cfg(test)]
     pub(crate) fn writer_thread(&self) -> std::thread::ThreadId {
-        self.writer.as_ref().expect("a running writer").thread().id()
+        self.writer.lock().as_ref().expect("a running writer").thread().id()
     }
 
     /// The gaps in numbering that unclean stops left.
@@ -239,13 +239,15 @@ impl LocalStore {
         self.shared.state.read().gaps.clone()
     }
 
-    /// Stops cleanly: what is volatile is snapshot, and numbering goes on without a gap next time.
-    pub fn close(mut self) {
+    /// Stops cleanly and lets the folder go.
+    pub fn close(self) {
         self.stop();
     }
 
-    fn stop(&mut self) {
-        if let Some(writer) = self.writer.take() {
+    /// Stops cleanly: what is volatile is snapshot, and numbering goes on without a gap next time. What is asked later
+    /// is answered with [`Error::Closed`]; the folder stays held until the store is dropped.
+    pub fn stop(&self) {
+        if let Some(writer) = self.writer.lock().take() {
             let _ = self.sender.send(Command::Stop);
             if writer.join().is_err() {
                 tracing::error!("the store's writer died; the next start goes on from what was synced");
