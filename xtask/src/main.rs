@@ -1,6 +1,7 @@
 //! Chores of the repository: import, bench, dist.
 
 mod etcd;
+mod golden;
 mod import;
 mod protos;
 
@@ -14,6 +15,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Makes a golden data folder for `tests/upgrade` with a binary of this version.
+    Golden(golden::Options),
     /// Compares our API types with upstream's Go types, or drafts one of them.
     Import(import::Options),
     /// Drafts the messages and services of the gRPC protocols from their definitions.
@@ -22,6 +25,7 @@ enum Chore {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
+        Chore::Golden(options) => golden::run(&options),
         Chore::Import(options) => import::run(&options),
         Chore::ImportProtos(options) => protos::run(&options),
     }
