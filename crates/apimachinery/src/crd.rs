@@ -15,11 +15,14 @@ use std::sync::Arc;
 pub use rules::{check_schema, check_selectable};
 pub use schema::structural_schema;
 
+pub(crate) use schema::{node, rule};
+
 use crate::discovery::version_order;
+use crate::expressions::Validator;
 use crate::kind::{Cell, Column, Generation, Hooks, Kind, Scale, Storage, Verbs};
-use crate::schema::{Struct, StructRef, Text};
+use crate::schema::{StructRef, Text};
 use crate::value::Value;
-use document::Document;
+pub(crate) use document::Document;
 
 /// What a definition makes the server serve.
 #[derive(Clone, Debug)]
@@ -81,7 +84,10 @@ fn version_kind(spec: &Document<'_>, names: &Document<'_>, version: &Document<'_
     let owned = |text: &str| Text::from(text.to_string());
     let (group, plural, kind) = (spec.text("group"), names.text("plural"), names.text("kind"));
     let name = version.text("name");
-    let shape: Struct = structural_schema(version.object("schema").value("openAPIV3Schema"))?;
+    let schema = version.object("schema").object("openAPIV3Schema");
+    let shape = Arc::new(structural_schema(version.object("schema").value("openAPIV3Schema"))?);
+    let rules: Vec<_> = schema.documents("x-kubernetes-validations").map(|r| rule(&r)).collect();
+    let validator = Validator::of(&shape, &rules);
     let subresources = version.object("subresources");
     let scale = subresources.value("scale").map(|scale| {
         let scale = Document::of(Some(scale));
@@ -114,7 +120,7 @@ fn version_kind(spec: &Document<'_>, names: &Document<'_>, version: &Document<'_
         short_names: texts(names, "shortNames").into(),
         categories: texts(names, "categories").into(),
         namespaced: spec.text("scope") == "Namespaced",
-        schema: StructRef::Shared(Arc::new(shape)),
+        schema: StructRef::Shared(shape),
         verbs: Verbs::ALL,
         storage: Storage::Stored { prefix: format!("{group}/{plural}").into(), storage: version.flag("storage") },
         generation: Generation::OnContent,
@@ -138,6 +144,7 @@ fn version_kind(spec: &Document<'_>, names: &Document<'_>, version: &Document<'_
         create_on_update: false,
         conditional_update: true,
         hooks: Hooks::NONE,
+        expressions: validator.map(Arc::new),
         example: "",
         deprecation_warning,
     })

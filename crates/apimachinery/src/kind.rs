@@ -58,6 +58,8 @@ pub struct Kind {
     /// An update must carry a resourceVersion.
     pub conditional_update: bool,
     pub hooks: Hooks,
+    /// Rules of a custom resource that are expressions; a built-in has none.
+    pub expressions: Option<std::sync::Arc<crate::expressions::Validator>>,
     /// A complete object as JSON, without apiVersion and kind: generic tests create it, patch it, watch it.
     pub example: &'static str,
     /// A sentence to warn clients with, for deprecated versions.
@@ -372,6 +374,7 @@ impl Kind {
             create_on_update: false,
             conditional_update: false,
             hooks: Hooks::of::<T>(),
+            expressions: None,
             example: "",
             deprecation_warning: "".into(),
         }

@@ -15,6 +15,7 @@ pub mod crd;
 pub mod defaults;
 pub mod derived;
 pub mod discovery;
+pub mod expressions;
 pub mod field;
 mod json_text;
 pub mod jsonpath;

@@ -1,7 +1,5 @@
 //! An expression that was parsed and checked, ready to be evaluated any number of times.
 
-use smol_str::SmolStr;
-
 use crate::ast::{Expr, Kind};
 use crate::checker::{Checked, Env, check};
 use crate::cost::{self, Estimate, Sizes};
@@ -56,20 +54,20 @@ impl Program {
         within(&self.checked.root, variable)
     }
 
-    /// Which fields of a variable are selected by name (`variables.x`), in the order of their appearance.
-    pub fn fields_of(&self, variable: &str) -> Vec<SmolStr> {
-        fn within(expr: &Expr, variable: &str, fields: &mut Vec<SmolStr>) {
-            if let Kind::Select { operand, field, .. } = &expr.kind
-                && operand.as_ident().is_some_and(|name| name == variable)
-                && !fields.contains(field)
-            {
-                fields.push(field.clone());
+    /// Whether a variable is used as a whole, not only for fields that are selected from it.
+    pub fn uses_whole(&self, variable: &str) -> bool {
+        fn within(expr: &Expr, name: &str) -> bool {
+            match &expr.kind {
+                Kind::Ident(own) => own == name,
+                Kind::Select { operand, .. } if operand.as_ident().is_some_and(|own| own == name) => false,
+                _ => {
+                    let mut found = false;
+                    expr.each_child(&mut |child| found = found || within(child, name));
+                    found
+                }
             }
-            expr.each_child(&mut |child| within(child, variable, fields));
         }
-        let mut fields = Vec::new();
-        within(&self.checked.root, variable, &mut fields);
-        fields
+        within(&self.checked.root, variable)
     }
 
     /// What an evaluation costs at least and at most, given how large the host's values can be.

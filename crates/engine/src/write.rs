@@ -600,6 +600,9 @@ impl Engine {
         }
         validate::metadata(tree, old, kind, &mut errors);
         validate::structure(tree, old, &kind.schema, &mut errors);
+        if let Some(rules) = &kind.expressions {
+            rules.check(tree, old, &mut errors, &mut warnings);
+        }
         for text in warnings {
             cx.warn(text);
         }

@@ -6,37 +6,37 @@ static EMPTY: Map = Map::new();
 
 /// One object of a definition.
 #[derive(Clone, Copy)]
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     map: &'a Map,
 }
 
 impl<'a> Document<'a> {
     /// An absent object is an empty one.
-    pub(super) fn of(value: Option<&'a Value>) -> Document<'a> {
+    pub(crate) fn of(value: Option<&'a Value>) -> Document<'a> {
         Document { map: value.and_then(Value::as_map).unwrap_or(&EMPTY) }
     }
 
-    pub(super) fn map(&self) -> &'a Map {
+    pub(crate) fn map(&self) -> &'a Map {
         self.map
     }
 
-    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    pub(super) fn text(&self, key: &str) -> &'a str {
+    pub(crate) fn text(&self, key: &str) -> &'a str {
         self.value(key).and_then(Value::as_str).unwrap_or_default()
     }
 
-    pub(super) fn flag(&self, key: &str) -> bool {
+    pub(crate) fn flag(&self, key: &str) -> bool {
         self.value(key).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    pub(super) fn integer(&self, key: &str) -> Option<i64> {
+    pub(crate) fn integer(&self, key: &str) -> Option<i64> {
         self.value(key).and_then(Value::as_i64)
     }
 
-    pub(super) fn number(&self, key: &str) -> Option<f64> {
+    pub(crate) fn number(&self, key: &str) -> Option<f64> {
         match self.value(key)? {
             Value::Int(i) => Some(*i as f64),
             Value::Float(x) => Some(*x),
@@ -44,28 +44,28 @@ impl<'a> Document<'a> {
         }
     }
 
-    pub(super) fn object(&self, key: &str) -> Document<'a> {
+    pub(crate) fn object(&self, key: &str) -> Document<'a> {
         Document::of(self.value(key))
     }
 
     /// The object under `key`, when there is one.
-    pub(super) fn present(&self, key: &str) -> Option<Document<'a>> {
+    pub(crate) fn present(&self, key: &str) -> Option<Document<'a>> {
         match self.value(key) {
             Some(Value::Map(map)) => Some(Document { map }),
             _ => None,
         }
     }
 
-    pub(super) fn list(&self, key: &str) -> &'a [Value] {
+    pub(crate) fn list(&self, key: &str) -> &'a [Value] {
         self.value(key).and_then(Value::as_list).unwrap_or_default()
     }
 
-    pub(super) fn documents(&self, key: &str) -> impl Iterator<Item = Document<'a>> + use<'a> {
+    pub(crate) fn documents(&self, key: &str) -> impl Iterator<Item = Document<'a>> + use<'a> {
         self.list(key).iter().map(|v| Document::of(Some(v)))
     }
 
     /// The members of a map of objects.
-    pub(super) fn members(&self, key: &str) -> impl Iterator<Item = (&'a str, Document<'a>)> + use<'a> {
+    pub(crate) fn members(&self, key: &str) -> impl Iterator<Item = (&'a str, Document<'a>)> + use<'a> {
         self.object(key).map.iter().map(|(k, v)| (k.as_str(), Document::of(Some(v))))
     }
 }

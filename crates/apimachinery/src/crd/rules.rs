@@ -44,10 +44,15 @@ pub fn check_schema(schema: &Value, status: bool, path: &Path<'_>, errors: &mut 
         }
     }
     walk(&schema, Place { no_default: "", inside_meta: false, root: true }, &at, errors);
-    if let Some(why) = unsupported
-        && errors.len() == before
-    {
-        errors.invalid(&at, "", why);
+    match unsupported {
+        Some(why) if errors.len() == before => errors.invalid(&at, "", why),
+        // Expressions about a schema that is wrong would only be blamed for what is not theirs.
+        None if errors.len() == before => {
+            if let Some(schema) = openapi {
+                crate::expressions::check_rules(schema, &at, errors);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -313,7 +318,7 @@ fn key_properties(items: &Document<'_>, keys: &[Value], path: &Path<'_>, errors:
     }
 }
 
-/// The texts of `x-kubernetes-validations`. The expressions themselves are checked where they are compiled.
+/// The texts of `x-kubernetes-validations`. The expressions themselves are checked when all else is fine.
 fn rules(schema: &Document<'_>, path: &Path<'_>, errors: &mut Errors) {
     const REASONS: [&str; 4] =
         ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];

@@ -75,7 +75,7 @@ fn unsupported_anywhere(schema: &Document<'_>) -> Result<(), String> {
 }
 
 /// The schema at one position.
-pub(super) fn node(schema: &Document<'_>) -> Result<Node, String> {
+pub(crate) fn node(schema: &Document<'_>) -> Result<Node, String> {
     unsupported(schema)?;
     let ty = if schema.flag("x-kubernetes-int-or-string") {
         Type::IntOrString
@@ -352,7 +352,8 @@ fn supported_format<'a>(ty: &str, format: &'a str) -> &'a str {
     if known { format } else { "" }
 }
 
-fn rule(rule: &Document<'_>) -> CelRule {
+/// One rule as a definition has it.
+pub(crate) fn rule(rule: &Document<'_>) -> CelRule {
     CelRule {
         rule: text(rule.text("rule")),
         message: text(rule.text("message")),
