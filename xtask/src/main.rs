@@ -1,5 +1,6 @@
 //! Chores of the repository: import, bench, dist.
 
+mod bench;
 mod etcd;
 mod golden;
 mod import;
@@ -15,6 +16,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measures a server, and prints each figure beside its aim.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Makes a golden data folder for `tests/upgrade` with a binary of this version.
     Golden(golden::Options),
     /// Compares our API types with upstream's Go types, or drafts one of them.
@@ -25,6 +29,7 @@ enum Chore {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Golden(options) => golden::run(&options),
         Chore::Import(options) => import::run(&options),
         Chore::ImportProtos(options) => protos::run(&options),
