@@ -79,21 +79,34 @@ impl Cache {
 
     /// Lists all attachments; unreadable ones are left out.
     pub fn list(&self) -> Result<Vec<Entry>> {
+        let finished = self.paths()?.into_iter().filter(|path| !is_unfinished(path));
+        Ok(finished.filter_map(|path| self.read(&path).ok().flatten()).collect())
+    }
+
+    /// Removes what a crash left half written, but not what may just be written for a container that is valid.
+    pub fn sweep(&self, is_valid: &dyn Fn(&str) -> bool) -> Result<()> {
+        for path in self.paths()?.into_iter().filter(|path| is_unfinished(path)) {
+            // Network and interface may have dashes in their names, too.
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            if !name.split('-').any(is_valid) {
+                fs::remove_file(&path).map_err(Error::file(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn paths(&self) -> Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(Error::file(&self.folder)(error)),
         };
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(Error::file(&self.folder))?.path();
-            if path.extension().is_some_and(|extension| extension == "new") {
-                continue;
-            }
-            found.extend(self.read(&path).ok().flatten());
-        }
-        Ok(found)
+        entries.map(|entry| Ok(entry.map_err(Error::file(&self.folder))?.path())).collect()
     }
+}
+
+fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "new")
 }
 
 /// Writes a file so that after a crash it is there whole, as before, or not at all; readable by its owner only.
@@ -111,4 +124,35 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(Error::file(&temporary))?;
     fs::rename(&temporary, path).map_err(Error::file(path))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_half_written_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("attachments"));
+        cache.sweep(&|_| false).unwrap();
+        let entry = Entry {
+            network: "my-net".to_owned(),
+            container_id: "whole".to_owned(),
+            interface: "eth0".to_owned(),
+            config: Value::Null,
+            arguments: BTreeMap::new(),
+            capabilities: Value::Null,
+            result: None,
+        };
+        cache.store(&entry).unwrap();
+        for half in ["my-net-left-eth0.new", "my-net-busy-eth0.new"] {
+            fs::write(folder.path().join("attachments").join(half), "{").unwrap();
+        }
+        cache.sweep(&|id| id == "busy").unwrap();
+        let left = fs::read_dir(folder.path().join("attachments")).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["my-net-busy-eth0.new", "my-net-whole-eth0"]);
+        assert_eq!(cache.list().unwrap().len(), 1);
+    }
 }

@@ -239,6 +239,7 @@ impl Network {
     /// Detaches everything but the given sandboxes: what a crash or a reboot left behind. Needs no pod range yet: what
     /// is recorded says how it was made.
     pub fn gc(&self, is_valid: &dyn Fn(&str) -> bool) -> Result<()> {
+        self.runner.cache().sweep(is_valid)?;
         for entry in self.runner.cache().list()? {
             if !is_valid(&entry.container_id) {
                 let list = NetworkList::parse(&entry.config)?;
