@@ -123,10 +123,13 @@ impl Runtime {
         self.settle(pod, &state)?;
         self.follow(pod, events);
         let shim = pod.shim()?;
-        for known in state.containers.iter().filter(|known| known.started_at.is_none() && known.exit.is_none()) {
+        for known in state.containers.iter().filter(|known| known.started_at.is_none()) {
             // The daemon ended between making it and starting it: whoever starts it begins anew.
-            shim.kill(&known.container, nix::sys::signal::Signal::SIGKILL as i32, true).await?;
-            shim.delete(&known.container).await?;
+            match shim.delete(&known.container).await {
+                // It was just being started, and now it runs.
+                Err(Error::State(_)) => self.settle(pod, &shim.state().await?)?,
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -137,6 +140,7 @@ impl Runtime {
             let known = state.containers.iter().find(|known| known.container == container.id);
             match (container.record().phase, known) {
                 (Phase::Exited, _) | (Phase::Created, None) => {}
+                (Phase::Created, Some(known)) if known.started_at.is_none() => {}
                 (_, Some(known)) => {
                     container.update(&self.container_folder(&container.id), |record| {
                         record.pid = known.pid;

@@ -386,9 +386,7 @@ impl Runtime {
         self.stop(container, Duration::ZERO).await?;
         let record = container.record();
         let pod = self.pod(&record.pod).ok();
-        if let Some(shim) = pod.as_ref().and_then(|pod| pod.shim().ok())
-            && record.phase != Phase::Created
-        {
+        if let Some(shim) = pod.as_ref().and_then(|pod| pod.shim().ok()) {
             shim.delete(&container.id).await?;
         }
         let (runtime, id, cgroup) = (self.clone(), container.id.clone(), record.cgroup);

@@ -56,7 +56,7 @@ impl Server {
                 return self.exec((client, call), container, exec, process, fds).err().map(Err);
             }
             Request::Kill { container, exec, signal, all } => self.kill(&container, exec, signal, all),
-            Request::Delete { container } => self.delete(&container),
+            Request::Delete { container } => return self.delete((client, call), &container),
             Request::Attach { container, stdin, stdout, stderr } => self.attach(&container, stdin, stdout, stderr),
             Request::Resize { container, columns, rows } => self.resize(&container, columns, rows),
             Request::ReopenLog { container } => self.reopen_log(&container),
@@ -270,11 +270,42 @@ impl Server {
         }
     }
 
-    fn delete(&mut self, id: &str) -> Reply {
-        let container = self.find(id)?;
-        if container.exit.is_none() {
-            return Err(failure(FailureKind::State, format!("container {id} runs")));
+    /// One whose program was never executed is killed first; then the reply comes when it has ended.
+    fn delete(&mut self, waiting: (u64, u64), id: &str) -> Option<Reply> {
+        let container = match self.find(id) {
+            Ok(container) => container,
+            Err(failure) => return Some(Err(failure)),
+        };
+        match container.phase {
+            Phase::Exited => Some(self.take_away(id)),
+            Phase::Running => Some(Err(failure(FailureKind::State, format!("container {id} runs")))),
+            Phase::Creating => {
+                let role = Role::Container(id.to_owned());
+                let found = self.jobs.iter().find(|(_, job)| job.role == role);
+                if let Some((job, starter)) = found.map(|(job, found)| (*job, &found.starter)) {
+                    starter.give_up();
+                    self.job_failed(job, failure(FailureKind::State, format!("container {id} was deleted")));
+                }
+                Some(done())
+            }
+            Phase::Created | Phase::Starting => {
+                container.deleting.push(waiting);
+                let (cgroup, pid) = (container.cgroup.clone(), container.pid);
+                if let Some(group) = group(&cgroup) {
+                    let _ = group.signal(nix::libc::SIGKILL);
+                }
+                // Only a child that was not waited for yet: its number cannot be another's.
+                if let Some(pid) = pid.filter(|pid| self.processes.contains_key(pid)) {
+                    let _ = process::kill(pid, nix::libc::SIGKILL);
+                }
+                None
+            }
         }
+    }
+
+    /// Forgets a container that has ended.
+    pub(super) fn take_away(&mut self, id: &str) -> Reply {
+        let container = self.find(id)?;
         if let Some(group) = group(&container.cgroup) {
             group.remove().map_err(failed("cannot remove the control group"))?;
         }

@@ -294,7 +294,8 @@ impl ShimClient {
         self.done(Request::Kill { container, exec, signal, all: false }).await
     }
 
-    /// Removes a container that does not run from the shim, with its control group. One that is not there is fine.
+    /// Removes a container that does not run from the shim, with its control group. One whose program was not executed
+    /// yet is killed, and one that is not there is fine.
     pub async fn delete(&self, container: &str) -> Result<()> {
         match self.done(Request::Delete { container: container.to_owned() }).await {
             Err(error) if error.is_not_found() => Ok(()),

@@ -46,6 +46,8 @@ pub struct Container {
     pub why: Vec<u8>,
     pub started_at: Option<i64>,
     pub exit: Option<ExitStatus>,
+    /// Who waits for it to be gone.
+    pub deleting: Vec<(u64, u64)>,
     /// The first process has ended with this code, and output may still come until then.
     pub ending: Option<(i32, i64, Instant)>,
     pub stdin: Option<OwnedFd>,
@@ -150,6 +152,7 @@ impl Container {
             why: Vec::new(),
             started_at: None,
             exit: None,
+            deleting: Vec::new(),
             ending: None,
             stdin: None,
             stdin_once: false,

@@ -126,7 +126,8 @@ pub enum Request {
         #[serde(default)]
         all: bool,
     },
-    /// Removes a container that does not run from the shim, with its control group.
+    /// Removes a container that does not run from the shim, with its control group. One whose program was not executed
+    /// yet is killed.
     Delete {
         /// The container.
         container: String,

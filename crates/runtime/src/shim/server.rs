@@ -348,7 +348,7 @@ impl Server {
         }
     }
 
-    fn job_failed(&mut self, id: u64, why: Failure) {
+    pub(super) fn job_failed(&mut self, id: u64, why: Failure) {
         let Some(job) = self.jobs.remove(&id) else { return };
         self.sources.retain(|_, source| *source != Source::Starter(id));
         let _ = self.epoll.delete(job.starter.as_fd());
@@ -564,6 +564,15 @@ impl Server {
             _ => false,
         };
         self.sources.retain(|_, source| !gone(source));
+        let deleting = self.containers.get_mut(id).map(|c| std::mem::take(&mut c.deleting)).unwrap_or_default();
+        if !deleting.is_empty() {
+            // It never ran, and those who delete it know of its end.
+            let taken = self.take_away(id).map(drop);
+            for (client, call) in deleting {
+                self.answer(client, call, taken.clone().map(|()| (Answer::Done, Vec::new())));
+            }
+            return;
+        }
         // A full disk loses the record, not the event.
         let _ = record::save(&self.folder, &state);
         if oom_killed {
@@ -579,7 +588,7 @@ impl Server {
             pod: self.pod_id.clone(),
             pid: std::process::id(),
             namespaces: self.pod.namespaces.clone(),
-            containers: self.containers.values().filter(|c| c.phase != Phase::Creating).map(Container::state).collect(),
+            containers: self.containers.values().map(Container::state).collect(),
         }
     }
 
