@@ -198,7 +198,15 @@ fn what_leads_out_of_the_image_is_refused() {
     refused(&[file("../escape", b"x")]);
     refused(&[file("a/../../escape", b"x")]);
     refused(&[link("passwd", "../../../../etc/passwd")]);
-    refused(&[Entry { kind: tar::EntryType::Char, ..file("whiteout", b"") }]);
+    // What is absolute begins at the image's root, and through links of the image as well: the host's file is not there.
+    refused(&[link("passwd", "/etc/passwd")]);
+    refused(&[symlink("up", "../../../../../../etc"), link("passwd", "up/passwd")]);
+    refused(&[symlink("etc", "/etc"), link("passwd", "etc/passwd")]);
+    refused(&[link("root", "/")]);
+    // To overlayfs this would be a removed file.
+    for kind in [tar::EntryType::Char, tar::EntryType::Block] {
+        refused(&[Entry { kind, ..file("whiteout", b"") }]);
+    }
     // A link out of the root is only a name: what is written through it stays inside.
     let lab = Lab::new();
     let target = lab.folder.path().join("outside");
@@ -238,6 +246,29 @@ fn damaged_archives_are_refused() {
     let manifest = layout.blob("application/vnd.oci.image.manifest.v1+json", manifest);
     layout.name(manifest, "example.com/bad:1");
     assert!(matches!(refused_archive(&layout.build()), Error::Corrupt(_)));
+    // A compressed layer that ends too early, though its digest is the one promised.
+    let plain = archive(&[file("a", &[7; 100_000])]);
+    for (packing, kind) in [(Packing::Gzip, "tar+gzip"), (Packing::Zstd, "tar+zstd"), (Packing::Plain, "tar")] {
+        let whole = pack(&plain, packing);
+        for length in [4, whole.len() / 2, whole.len() - 5] {
+            let mut layout = Layout::new();
+            let kind = format!("application/vnd.oci.image.layer.v1.{kind}");
+            let layer = layout.blob(&kind, whole[..length].to_vec());
+            let config = json!({"os": "linux", "rootfs": {"diff_ids": [format!("sha256:{}", images::sha256(&plain))]}});
+            let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().into_bytes());
+            let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string().into_bytes();
+            let manifest = layout.blob("application/vnd.oci.image.manifest.v1+json", manifest);
+            layout.name(manifest, "example.com/bad:1");
+            assert!(matches!(refused_archive(&layout.build()), Error::Corrupt(_)));
+        }
+    }
+    // The whole archive, compressed and cut.
+    for packing in [Packing::Gzip, Packing::Zstd] {
+        let whole = pack(&good, packing);
+        for length in [3, 30, whole.len() / 2, whole.len() - 20] {
+            assert!(matches!(refused_archive(&whole[..length]), Error::Corrupt(_) | Error::Invalid(_)));
+        }
+    }
     // Nothing that says which image it is.
     refused_archive(&archive(&[file("readme", b"hello")]));
     refused_archive(&archive(&[file("../index.json", b"{}")]));

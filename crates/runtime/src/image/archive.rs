@@ -64,6 +64,8 @@ pub fn read(content: &ContentStore, archive: File) -> Result<Vec<Found>> {
             other => return Err(Error::Corrupt(format!("{path} is of kind {other:?}, which images do not have"))),
         }
     }
+    // A compressed archive that was cut shows it only after what the last file needs.
+    std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(broken)?;
     let found = if files.digests.contains_key("index.json") {
         files.layout(content)?
     } else if files.digests.contains_key("manifest.json") {

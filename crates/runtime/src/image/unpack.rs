@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -78,6 +78,22 @@ pub fn decompress(mut file: File) -> Result<Box<dyn Read + Send>> {
 
 fn broken(error: std::io::Error) -> Error {
     Error::Corrupt(format!("cannot read the archive: {error}"))
+}
+
+/// Copies a file out of an archive; what cannot be read is the archive's fault, what cannot be written the disk's.
+fn copy(from: &mut impl Read, to: &mut File, path: &Path) -> Result<u64> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut copied = 0;
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(copied),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(broken(error)),
+        };
+        to.write_all(&buffer[..count]).map_err(Error::file(path))?;
+        copied += count as u64;
+    }
 }
 
 struct Hashing<R> {
@@ -183,7 +199,7 @@ impl Tree {
                 let made = fs::openat(parent, &name, flags, Mode::from_raw_mode(0o600)).map_err(io)?;
                 let mut file = File::from(made);
                 let left = MAX_BYTES - self.applied.bytes;
-                let copied = std::io::copy(&mut entry.take(left + 1), &mut file).map_err(Error::file(&path))?;
+                let copied = copy(&mut entry.take(left + 1), &mut file, &path)?;
                 if copied > left {
                     return Err(Error::Corrupt(format!("a layer is longer than {MAX_BYTES} bytes")));
                 }
