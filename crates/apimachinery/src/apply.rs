@@ -178,6 +178,27 @@ pub fn apply(live: Option<&Value>, config: Value, cx: &ManagerCx<'_>, force: boo
     Ok(object)
 }
 
+/// Merges a configuration into an object without regard to who owns what; lists, maps and structs that are replaced as
+/// a whole must not be in it.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub fn merge_unowned(live: &Value, config: &Value, schema: &Struct) -> Result<Value, String> {
+    let ty = Ty::Root(schema);
+    let mut faults = Vec::new();
+    typed::validate(ty, config, "", &mut faults);
+    if !faults.is_empty() {
+        return Err(format!("failed to convert patch object to typed object: {}", faults.join("; ")));
+    }
+    let mut atomics = Vec::new();
+    typed::atomics(ty, config, "", &mut atomics);
+    if !atomics.is_empty() {
+        let all = atomics.join(", ");
+        return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {all}"));
+    }
+    Ok(merge::merge(ty, live, config))
+}
+
 /// Keeps the old `managedFields` when nothing but their times differs, so that a write without effect is none.
 pub fn ignore_new_times(old: &Value, new: &mut Value) {
     let (Some(before), Some(after)) = (managed_fields(old), managed_fields(new)) else { return };

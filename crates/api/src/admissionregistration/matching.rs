@@ -4,6 +4,7 @@ use apimachinery::meta::LabelSelector;
 use apimachinery::validation::{check, path_segment, qualified_name, require};
 use apimachinery::{Api, Errors, Path, Value};
 
+use crate::admissionregistration::expressions::check_conditions;
 use crate::cells::{selector_text, str_of};
 use crate::checks::{label_selector, maybe_one_of};
 
@@ -156,8 +157,8 @@ fn listed(errors: &mut Errors, path: &Path<'_>, values: &[String], what: &str) {
     }
 }
 
-/// Names and expressions of match conditions.
-pub(crate) fn match_conditions(errors: &mut Errors, path: &Path<'_>, conditions: &[MatchCondition]) {
+/// Names and expressions of match conditions; `params` says whether they may name parameters.
+pub(crate) fn match_conditions(errors: &mut Errors, path: &Path<'_>, conditions: &[MatchCondition], params: bool) {
     if conditions.len() > 64 {
         errors.too_many(path, conditions.len(), 64);
     }
@@ -171,6 +172,7 @@ pub(crate) fn match_conditions(errors: &mut Errors, path: &Path<'_>, conditions:
             errors.required(&path.child("expression"), "");
         }
     }
+    check_conditions(errors, path, conditions, params);
 }
 
 /// Checks what a policy or binding matches.

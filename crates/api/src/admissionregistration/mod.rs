@@ -2,6 +2,7 @@
 
 use apimachinery::Kind;
 
+pub mod expressions;
 pub mod matching;
 pub mod mutatingadmissionpolicy;
 pub mod mutatingadmissionpolicybinding;

@@ -1,5 +1,6 @@
 //! MutatingAdmissionPolicy: changes objects on their way in by expressions.
 
+use crate::admissionregistration::expressions::{Scope, check, check_variables, object_type, patches_type};
 use crate::admissionregistration::matching::{match_conditions, policy};
 use crate::checks::{maybe_one_of, name, one_of};
 use apimachinery::kind::Generation;
@@ -97,7 +98,9 @@ impl Rules for MutatingAdmissionPolicy {
         let spec = &self.spec;
         policy(errors, &path, spec.param_kind.as_ref(), spec.match_constraints.as_ref(), &spec.variables);
         maybe_one_of(errors, &path.child("failurePolicy"), spec.failure_policy.as_ref(), &["Fail", "Ignore"]);
-        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions);
+        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions, spec.param_kind.is_some());
+        let scope = Scope { params: spec.param_kind.is_some(), authorizer: true, patches: false };
+        let compiler = check_variables(errors, &path.child("variables"), &spec.variables, scope);
         one_of(errors, &path.child("reinvocationPolicy"), &spec.reinvocation_policy, &["IfNeeded", "Never"]);
         let mutations = path.child("mutations");
         if spec.mutations.is_empty() {
@@ -125,7 +128,11 @@ impl Rules for MutatingAdmissionPolicy {
                     errors.required(&path.child(field), message);
                 }
                 Some("") => errors.required(&path.child(field).child("expression"), "expression is not specified"),
-                Some(_) => {}
+                Some(expression) => {
+                    let wanted = if field == "jsonPatch" { patches_type() } else { object_type() };
+                    let compiled = compiler.compile(expression, Scope { patches: true, ..scope }, &[wanted]);
+                    check(errors, &path.child(field).child("expression"), expression, compiled);
+                }
             }
             if let Some(other) = other {
                 let message = format!("must not be specified when patchType is {}", mutation.patch_type);

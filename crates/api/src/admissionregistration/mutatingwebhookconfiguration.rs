@@ -116,7 +116,7 @@ impl Rules for MutatingWebhookConfiguration {
                 }
             }
             client_config(errors, &path.child("clientConfig"), &hook.client_config);
-            match_conditions(errors, &path.child("matchConditions"), &hook.match_conditions);
+            match_conditions(errors, &path.child("matchConditions"), &hook.match_conditions, false);
             let policies = ["IfNeeded", "Never"];
             maybe_one_of(errors, &path.child("reinvocationPolicy"), hook.reinvocation_policy.as_ref(), &policies);
         }

@@ -1,11 +1,13 @@
 //! ValidatingAdmissionPolicy: refuses objects by expressions.
 
+use crate::admissionregistration::expressions::{Scope, check, check_variables};
 use crate::admissionregistration::matching::{match_conditions, policy};
 use crate::checks::{maybe_one_of, name};
 use apimachinery::kind::Generation;
 use apimachinery::meta::{Condition, ObjectMeta};
 use apimachinery::validation::{dns_subdomain, qualified_name, require};
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Value};
+use cel::Type;
 
 use crate::admissionregistration::matching::param_kind;
 use crate::admissionregistration::matching::{MatchCondition, MatchResources, ParamKind, Variable};
@@ -125,7 +127,9 @@ impl Rules for ValidatingAdmissionPolicy {
         let spec = &self.spec;
         policy(errors, &path, spec.param_kind.as_ref(), spec.match_constraints.as_ref(), &spec.variables);
         maybe_one_of(errors, &path.child("failurePolicy"), spec.failure_policy.as_ref(), &["Fail", "Ignore"]);
-        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions);
+        match_conditions(errors, &path.child("matchConditions"), &spec.match_conditions, spec.param_kind.is_some());
+        let scope = Scope { params: spec.param_kind.is_some(), authorizer: true, patches: false };
+        let compiler = check_variables(errors, &path.child("variables"), &spec.variables, scope);
         let validations = path.child("validations");
         if spec.validations.is_empty() && spec.audit_annotations.is_empty() {
             let message = "validations or auditAnnotations must be specified";
@@ -136,6 +140,16 @@ impl Rules for ValidatingAdmissionPolicy {
             let path = validations.index(i);
             if validation.expression.trim().is_empty() {
                 errors.required(&path.child("expression"), "expression is not specified");
+            } else {
+                let compiled = compiler.compile(&validation.expression, scope, &[Type::Bool]);
+                check(errors, &path.child("expression"), &validation.expression, compiled);
+            }
+            let computed = validation.message_expression.as_str();
+            if !computed.is_empty() && computed.trim().is_empty() {
+                errors.invalid(&path.child("messageExpression"), computed, "must be non-empty if specified");
+            } else if !computed.is_empty() {
+                let compiled = compiler.compile(computed, Scope { authorizer: false, ..scope }, &[Type::String]);
+                check(errors, &path.child("messageExpression"), computed, compiled);
             }
             let message = validation.message.trim();
             if !validation.message.is_empty() && message.is_empty() {
@@ -162,8 +176,12 @@ impl Rules for ValidatingAdmissionPolicy {
         for (i, annotation) in spec.audit_annotations.iter().enumerate() {
             let path = annotations.index(i);
             require(errors, &path.child("key"), &annotation.key, qualified_name);
-            if annotation.value_expression.trim().is_empty() {
-                errors.required(&path.child("valueExpression"), "");
+            let value = annotation.value_expression.trim();
+            if value.is_empty() {
+                errors.required(&path.child("valueExpression"), "valueExpression is not specified");
+            } else {
+                let compiled = compiler.compile(value, scope, &[Type::String, Type::Null]);
+                check(errors, &path.child("valueExpression"), value, compiled);
             }
         }
     }

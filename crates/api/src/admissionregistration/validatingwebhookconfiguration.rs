@@ -117,7 +117,7 @@ impl Rules for ValidatingWebhookConfiguration {
                 }
             }
             client_config(errors, &path.child("clientConfig"), &hook.client_config);
-            match_conditions(errors, &path.child("matchConditions"), &hook.match_conditions);
+            match_conditions(errors, &path.child("matchConditions"), &hook.match_conditions, false);
         }
     }
 }

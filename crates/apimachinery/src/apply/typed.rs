@@ -364,6 +364,31 @@ fn go_show(value: &Value) -> String {
     }
 }
 
+/// The paths of values that would be replaced as a whole.
+pub(crate) fn atomics(ty: Ty<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    match (ty.atom().deduce(Some(value)).shape(), value) {
+        (Shape::Map(map), Value::Map(members)) => {
+            if map.atomic {
+                found.push(path.to_string());
+            }
+            for (name, member) in members.iter() {
+                if let Some(ty) = map.field(name) {
+                    atomics(ty, member, &format!("{path}.{name}"), found);
+                }
+            }
+        }
+        (Shape::List(list), Value::List(items)) => {
+            if !list.associative {
+                found.push(path.to_string());
+            }
+            for (i, item) in items.iter().enumerate() {
+                atomics(list.element, item, &format!("{path}[{i}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The members of a map, or none for null and for what is no map.
 pub(crate) fn members(value: Option<&Value>) -> Option<&Map> {
     value.and_then(Value::as_map)

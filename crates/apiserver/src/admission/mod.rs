@@ -6,12 +6,14 @@
 mod certificates;
 mod default_class;
 mod default_tolerations;
+mod expressions;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
 mod pod;
 mod pod_security;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -68,7 +70,9 @@ const PLUGINS: &[&Plugin] = &[
     &certificates::ATTEST,
     &certificates::SUBJECT,
     &default_class::INGRESS,
+    &policy::MUTATING,
     &webhook::MUTATING,
+    &policy::VALIDATING,
     &webhook::VALIDATING,
     &resource_quota::PLUGIN,
     &rbac_escalation::PLUGIN,

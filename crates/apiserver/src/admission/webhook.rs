@@ -1,16 +1,19 @@
 //! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: others are asked over HTTPS.
 
-mod matching;
-mod review;
+pub(super) mod matching;
+pub(super) mod review;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use api::admissionregistration::expressions::{Compiler, Scope as Sees};
 use apimachinery::patch;
+use apimachinery::selector::LabelSelector;
 use apimachinery::{GroupVersionResource, Kind, SmolStr, Status, Value};
 use client::{Client, Informer, Scope};
 use engine::{Attributes, Operation};
 
+use super::expressions::{self, Conditions, Input};
 use super::{Plugin, Step, World};
 use crate::tree::{list, text};
 use crate::webhook::Hook;
@@ -42,6 +45,7 @@ pub(crate) struct Webhook {
     name: SmolStr,
     hook: Result<Hook, String>,
     what: Match,
+    conditions: Conditions,
     ignore_failure: bool,
     /// Has no side effects when told that the request is a dry run.
     dry_run: bool,
@@ -60,8 +64,12 @@ impl Webhook {
                 equivalent: text(tree, &["matchPolicy"]) != "Exact",
                 namespaces: matching::selector(tree.get("namespaceSelector")),
                 objects: matching::selector(tree.get("objectSelector")),
-                conditions: !list(tree, &["matchConditions"]).is_empty(),
             },
+            conditions: Conditions::read(
+                list(tree, &["matchConditions"]),
+                &Compiler::default(),
+                Sees { params: false, authorizer: true, patches: false },
+            ),
             ignore_failure: text(tree, &["failurePolicy"]) == "Ignore",
             dry_run: matches!(text(tree, &["sideEffects"]), "None" | "NoneOnDryRun"),
             limit: Duration::from_secs(seconds as u64),
@@ -111,20 +119,54 @@ async fn wanted(world: &World, a: &Attributes<'_>, webhook: &Webhook) -> Result<
     if !webhook.what.objects_match(a) {
         return Ok(None);
     }
-    if let Some(selector) = &webhook.what.namespaces {
-        let matches = if super::is(a, "", "namespaces") {
-            matching::labels_match(selector, if a.object.is_null() { a.old } else { Some(&*a.object) })
-        } else if a.namespace.is_empty() {
-            true
-        } else {
-            let namespace = world.get("", "namespaces", "", a.namespace).await?;
-            namespace.is_some_and(|n| matching::labels_match(selector, Some(&n)))
-        };
-        if !matches {
-            return Ok(None);
-        }
+    if let Some(selector) = &webhook.what.namespaces
+        && !namespace_matches(world, a, selector).await?
+    {
+        return Ok(None);
+    }
+    if !meets_conditions(world, a, webhook, &kind).await? {
+        return Ok(None);
     }
     Ok(Some(kind))
+}
+
+/// Whether the namespace of a write has the labels; what is in no namespace always matches.
+pub(super) async fn namespace_matches(
+    world: &World,
+    a: &Attributes<'_>,
+    selector: &LabelSelector,
+) -> Result<bool, Status> {
+    if super::is(a, "", "namespaces") {
+        return Ok(matching::labels_match(selector, if a.object.is_null() { a.old } else { Some(&*a.object) }));
+    }
+    if a.namespace.is_empty() {
+        return Ok(true);
+    }
+    let namespace = world.get("", "namespaces", "", a.namespace).await?;
+    Ok(namespace.is_some_and(|n| matching::labels_match(selector, Some(&n))))
+}
+
+/// Whether the expressions of a webhook hold for a write.
+async fn meets_conditions(
+    world: &World,
+    a: &Attributes<'_>,
+    webhook: &Webhook,
+    kind: &Arc<Kind>,
+) -> Result<bool, Status> {
+    if webhook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let converted = expressions::versioned(&*world.engine()?, a, kind).await?;
+    let request = review::facts(a, kind);
+    let input = Input::new(world, a, &converted, &request);
+    match webhook.conditions.hold(&input) {
+        Ok(holds) => Ok(holds),
+        Err(why) if webhook.ignore_failure => {
+            tracing::warn!(webhook = %webhook.name, why, "a webhook whose match conditions fail is ignored");
+            Ok(false)
+        }
+        Err(why) => Err(super::forbidden(a, why)),
+    }
 }
 
 /// Why a webhook gave no answer that counts.
@@ -160,9 +202,6 @@ async fn call(
             "admission webhook {:?} does not support dry run",
             webhook.name
         ))));
-    }
-    if webhook.what.conditions {
-        return Err(Failure::Broken("matchConditions cannot be evaluated by this server".into()));
     }
     let hook = webhook.hook.as_ref().map_err(|why| Failure::Broken(format!("failed to call webhook: {why}")))?;
     let engine = world.engine().map_err(|s| Failure::Broken(s.message))?;

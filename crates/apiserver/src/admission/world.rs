@@ -6,6 +6,7 @@ use apimachinery::{Kind, SmolStr, Status, Value};
 use client::Client;
 use engine::{Cx, Engine, ListOptions, Target, User};
 
+use super::policy::Policies;
 use super::webhook::Webhooks;
 use crate::authz::Authorizer;
 use crate::webhook::Caller;
@@ -17,6 +18,7 @@ pub struct World {
     /// Calls webhooks.
     pub caller: Arc<Caller>,
     pub(super) webhooks: Webhooks,
+    pub(super) policies: Policies,
     /// Who the plugins are when they look.
     cx: Cx,
 }
@@ -33,6 +35,7 @@ impl World {
             authorizer,
             caller: Arc::default(),
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             cx: Cx::new(Arc::new(user)),
         }
     }
@@ -45,6 +48,7 @@ impl World {
 
     pub(super) async fn start(&self, client: &Client) {
         self.webhooks.start(client).await;
+        self.policies.start(client).await;
     }
 
     /// The engine.

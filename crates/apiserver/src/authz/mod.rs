@@ -48,6 +48,11 @@ impl Authorizer {
     }
 
     pub async fn authorize(&self, user: &User, info: &RequestInfo) -> Decision {
+        self.decide(user, info)
+    }
+
+    /// The same where nothing can wait: everything that decides is in memory.
+    pub fn decide(&self, user: &User, info: &RequestInfo) -> Decision {
         if user.groups.iter().any(|g| g == MASTERS) {
             return Decision::Allow;
         }

@@ -2,5 +2,6 @@
 
 mod admission;
 mod definitions;
+mod policies;
 mod support;
 mod webhooks;

@@ -16,8 +16,6 @@ pub struct Match {
     /// Absent: everything.
     pub namespaces: Option<LabelSelector>,
     pub objects: Option<LabelSelector>,
-    /// Whether there are expressions.
-    pub conditions: bool,
 }
 
 /// One rule of a webhook.
@@ -53,7 +51,8 @@ impl Rule {
         }
     }
 
-    fn matches(&self, a: &Attributes<'_>, kind: &Kind) -> bool {
+    /// Whether the rule is about a write to an object of this version.
+    pub fn matches(&self, a: &Attributes<'_>, kind: &Kind) -> bool {
         let has = |list: &[String], wanted: &str| list.iter().any(|x| x == "*" || x == wanted);
         let in_scope = match self.scope.as_str() {
             "Namespaced" => kind.namespaced,
@@ -106,7 +105,7 @@ mod tests {
             "scope": scope,
         });
         let rules = vec![Rule::read(&tree(rule))];
-        Match { rules, equivalent: true, namespaces: None, objects: None, conditions: false }
+        Match { rules, equivalent: true, namespaces: None, objects: None }
     }
 
     #[test]

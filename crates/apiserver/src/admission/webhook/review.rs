@@ -20,6 +20,16 @@ pub struct Answer {
 
 /// The review to send; object and old object are in the version of `kind`, or null.
 pub fn request(a: &Attributes<'_>, kind: &Kind, uid: &str, object: Value, old: Value) -> Value {
+    let mut review = tree(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}));
+    set(&mut review, &["request"], facts(a, kind));
+    set(&mut review, &["request", "uid"], uid);
+    set(&mut review, &["request", "object"], object);
+    set(&mut review, &["request", "oldObject"], old);
+    review
+}
+
+/// What a request is about, without its objects.
+pub fn facts(a: &Attributes<'_>, kind: &Kind) -> Value {
     let names = |kind: &Kind| {
         (
             json!({"group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind}),
@@ -45,7 +55,6 @@ pub fn request(a: &Attributes<'_>, kind: &Kind, uid: &str, object: Value, old: V
         info["extra"] = extra.into();
     }
     let mut request = json!({
-        "uid": uid,
         "kind": sent_kind,
         "resource": sent_resource,
         "requestKind": asked_kind,
@@ -66,15 +75,9 @@ pub fn request(a: &Attributes<'_>, kind: &Kind, uid: &str, object: Value, old: V
             request[key] = json!(value);
         }
     }
-    let mut review = tree(json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": request,
-    }));
-    set(&mut review, &["request", "object"], object);
-    set(&mut review, &["request", "oldObject"], old);
-    set(&mut review, &["request", "options"], a.options.clone());
-    review
+    let mut facts = tree(request);
+    set(&mut facts, &["options"], a.options.clone());
+    facts
 }
 
 /// Reads the answer.
