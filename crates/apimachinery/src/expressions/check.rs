@@ -40,7 +40,7 @@ pub(crate) fn check_rules(schema: &Value, path: &Path<'_>, errors: &mut Errors) 
     schema_at(&Document::of(Some(schema)), Some(&decl), place, path, &mut walk);
     let Walk { total, mut expensive, errors } = walk;
     if total > SCHEMA_LIMIT {
-        expensive.sort_by(|a, b| b.0.cmp(&a.0));
+        expensive.sort_by_key(|found| std::cmp::Reverse(found.0));
         for (_, field) in expensive.into_iter().take(NAMED) {
             let words = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             errors.forbidden(&Path::new(&field), words);
