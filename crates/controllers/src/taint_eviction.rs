@@ -1,5 +1,7 @@
 //! Deletes pods that do not tolerate a `NoExecute` taint of their node, or not for so long.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::core::node::Node;
@@ -8,6 +10,7 @@ use api::core::pod::Pod;
 use apimachinery::{Api, GroupVersionResource, Map, SmolStr, Status, Value};
 use client::events::Subject;
 use client::{Client, Informer, Key, Outcome, PatchKind, Queue, Scope, run_workers};
+use parking_lot::Mutex;
 
 use crate::Context;
 
@@ -47,8 +50,9 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         }
 }
 
-/// When a pod has to go, in seconds since 1970; `None`: it may stay.
-fn end(tolerations: &[Toleration], taints: &[Taint], now: i64) -> Option<i64> {
+/// When a pod has to go, in seconds since 1970; `None`: it may stay. Taints that do not say when they came count from
+/// `seen` on.
+fn end(tolerations: &[Toleration], taints: &[Taint], seen: i64, now: i64) -> Option<i64> {
     let mut earliest = None;
     for taint in taints {
         let mut tolerated = false;
@@ -59,7 +63,7 @@ fn end(tolerations: &[Toleration], taints: &[Taint], now: i64) -> Option<i64> {
                 seconds = Some(seconds.map_or(limit, |s| s.min(limit)));
             }
         }
-        let since = taint.time_added.map_or(now, |t| t.0);
+        let since = taint.time_added.map_or(seen, |t| t.0);
         let time = match (tolerated, seconds) {
             (false, _) => now,
             (true, Some(seconds)) => since + seconds.max(0),
@@ -93,14 +97,26 @@ pub async fn run(cx: Context) {
             to.add(change.key.clone());
         }
     });
+    // Since when pods are known to be on nodes with taints.
+    let seen: Arc<Mutex<HashMap<SmolStr, i64>>> = Arc::default();
+    let (known, gone) = (seen.clone(), pods.clone());
+    gone.on_change(move |change| {
+        if let (Some(old), None) = (change.old, change.new) {
+            known.lock().remove(&old.uid);
+        }
+    });
     run_workers("taint-eviction", queue, 4, move |key| {
-        let (cx, nodes, pods) = (cx.clone(), nodes.clone(), pods.clone());
+        let (cx, nodes, pods, seen) = (cx.clone(), nodes.clone(), pods.clone(), seen.clone());
         async move {
             let Some(pod) = pods.by_key(&key).filter(|pod| !pod.deleting) else { return Ok(Outcome::Done) };
             let Some(taints) = nodes.get("", &pod.node) else { return Ok(Outcome::Done) };
             let now = now();
-            match end(&pod.tolerations, &taints, now) {
-                None => Ok(Outcome::Done),
+            let first = *seen.lock().entry(pod.uid.clone()).or_insert(now);
+            match end(&pod.tolerations, &taints, first, now) {
+                None => {
+                    seen.lock().remove(&pod.uid);
+                    Ok(Outcome::Done)
+                }
                 Some(time) if time > now => Ok(Outcome::After(Duration::from_secs((time - now) as u64))),
                 Some(_) => evict(&cx, &key, &pod).await.map(|()| Outcome::Done),
             }
@@ -168,11 +184,13 @@ mod tests {
             toleration_seconds: seconds,
             ..Toleration::default()
         };
-        assert_eq!(end(&[], &[taint("a")], 150), Some(150));
-        assert_eq!(end(&[exists("a", None)], &[taint("a")], 150), None);
-        assert_eq!(end(&[exists("a", Some(300))], &[taint("a")], 150), Some(400));
-        assert_eq!(end(&[exists("", None)], &[taint("a"), taint("b")], 150), None);
-        assert_eq!(end(&[exists("a", None)], &[taint("a"), taint("b")], 150), Some(150));
-        assert_eq!(end(&[], &[], 150), None);
+        assert_eq!(end(&[], &[taint("a")], 150, 150), Some(150));
+        assert_eq!(end(&[exists("a", None)], &[taint("a")], 150, 150), None);
+        assert_eq!(end(&[exists("a", Some(300))], &[taint("a")], 150, 150), Some(400));
+        assert_eq!(end(&[exists("", None)], &[taint("a"), taint("b")], 150, 150), None);
+        assert_eq!(end(&[exists("a", None)], &[taint("a"), taint("b")], 150, 150), Some(150));
+        assert_eq!(end(&[], &[], 150, 150), None);
+        let ageless = Taint { time_added: None, ..taint("a") };
+        assert_eq!(end(&[exists("a", Some(300))], &[ageless], 120, 150), Some(420));
     }
 }
