@@ -11,6 +11,8 @@ use crate::shared::Shared;
 pub struct Config {
     /// The certificates that pods must trust to reach the API, as PEM.
     pub root_ca: String,
+    /// Who signs requests for certificates.
+    pub authorities: crate::certificates::Authorities,
     /// Ranges of pod addresses; each node gets a part of each. None: nodes bring their own.
     pub cluster_cidrs: Vec<String>,
     /// The wall clock as RFC 3339 with seconds.
@@ -48,8 +50,14 @@ pub(crate) mod tests {
 
     /// A context over a fake cluster; the wall clock stands at 2026-01-01T00:00:00Z.
     pub(crate) fn context(backend: &testkit::FakeBackend) -> Context {
-        let config =
-            Config { root_ca: String::new(), cluster_cidrs: Vec::new(), now: || "2026-01-01T00:00:00Z".into() };
+        let start = std::time::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        let authority = || Arc::new(pki::Ca::generate("test", Duration::from_secs(400 * 86_400), start).unwrap());
+        let config = Config {
+            root_ca: String::new(),
+            authorities: crate::certificates::Authorities { clients: authority(), servers: authority() },
+            cluster_cidrs: Vec::new(),
+            now: || "2026-01-01T00:00:00Z".into(),
+        };
         Context::new("test", backend.client(), Arc::new(config), Arc::new(Shared::new(backend.client())))
     }
 

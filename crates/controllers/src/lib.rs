@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`root_ca`], the smallest.
 
+pub mod certificates;
 mod context;
 pub mod cronjob;
 pub mod daemonset;
@@ -50,6 +51,14 @@ pub struct Controller {
 /// Every controller.
 pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "root-ca-cert-publisher", run: |cx| root_ca::run(cx).boxed() },
+    Controller { name: "certificate-controller", run: |cx| certificates::approve::run(cx).boxed() },
+    Controller { name: "certificate-controller", run: |cx| certificates::sign::run(cx).boxed() },
+    Controller { name: "certificate-controller", run: |cx| certificates::clean::run(cx).boxed() },
+    Controller { name: "podcertificaterequestcleaner", run: |cx| certificates::clean::run_of_pods(cx).boxed() },
+    Controller {
+        name: "kube-apiserver-serving-clustertrustbundle-publisher",
+        run: |cx| certificates::publish::run(cx).boxed(),
+    },
     Controller { name: "cronjob-controller", run: |cx| cronjob::run(cx).boxed() },
     Controller { name: "daemon-set-controller", run: |cx| daemonset::run(cx).boxed() },
     Controller { name: "node-controller", run: |cx| node_ipam::run(cx).boxed() },

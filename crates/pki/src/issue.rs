@@ -267,7 +267,8 @@ impl Ca {
             });
             der::tlv(0x30, &dns.chain(ips).collect::<Vec<_>>().concat())
         });
-        self.sign(&subject, spki, san.as_deref(), &leaf.usages(), lifetime, now)
+        let validity = Validity { from: now - BACKDATE, until: now + lifetime };
+        self.sign(&subject, spki, san.as_deref(), &leaf.usages(), &validity, now)
     }
 
     /// A fresh key and the leaf certificate for it.
@@ -292,7 +293,19 @@ impl Ca {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<CertificateDer<'static>> {
-        self.sign(csr.raw_subject(), csr.raw_public_key(), csr.raw_alternative_names(), usages, lifetime, now)
+        self.sign_csr_within(csr, usages, &Validity { from: now - BACKDATE, until: now + lifetime }, now)
+    }
+
+    /// [`Ca::sign_csr`] with a beginning and an end of the caller's choice. The end is never after the authority's own;
+    /// fails where that has passed.
+    pub fn sign_csr_within(
+        &self,
+        csr: &Csr,
+        usages: &[KeyUsage],
+        validity: &Validity,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>> {
+        self.sign(csr.raw_subject(), csr.raw_public_key(), csr.raw_alternative_names(), usages, validity, now)
     }
 
     fn sign(
@@ -301,12 +314,12 @@ impl Ca {
         spki: &[u8],
         san: Option<&[u8]>,
         usages: &[KeyUsage],
-        lifetime: Duration,
+        validity: &Validity,
         now: SystemTime,
     ) -> Result<CertificateDer<'static>> {
         // A leaf that outlives its authority would be refused by everyone on that day; upstream caps it likewise.
-        let not_after = crate::unix(now + lifetime).min(self.not_after);
-        let window = Window { not_before: crate::unix(now - BACKDATE), not_after };
+        let not_after = crate::unix(validity.until).min(self.not_after);
+        let window = Window { not_before: crate::unix(validity.from), not_after };
         if window.not_after <= crate::unix(now) {
             return Err(Error::Certificate("the authority has expired".into()));
         }
@@ -324,6 +337,15 @@ impl Ca {
         }
         build(&self.key, &self.subject, subject, spki, &window, &extensions)
     }
+}
+
+/// From when until when a certificate holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment at which it is valid.
+    pub from: SystemTime,
+    /// The last.
+    pub until: SystemTime,
 }
 
 /// Validity in seconds since 1970.

@@ -176,6 +176,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             &of_user,
             controllers::Config {
                 root_ca: hierarchy.ca(Authority::Server)?.bundle_pem(),
+                authorities: controllers::certificates::Authorities {
+                    clients: hierarchy.ca(Authority::Client)?,
+                    servers: hierarchy.ca(Authority::Server)?,
+                },
                 cluster_cidrs: config.cluster_cidrs.clone(),
                 now: clock::now_text,
             },
