@@ -165,6 +165,10 @@ async fn bind(
             }
         }
         let status = map.get_or_insert_with("status", || Value::Map(Map::new()));
+        // It waits for no node any more.
+        if let Some(status) = status.as_map_mut() {
+            status.remove("nominatedNodeName");
+        }
         set_condition(status, "PodScheduled", now);
         Ok(())
     };

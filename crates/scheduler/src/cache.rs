@@ -17,7 +17,7 @@ pub struct NodeState {
 }
 
 /// The scheduler's picture, changed by one task only.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Cache {
     nodes: BTreeMap<SmolStr, NodeState>,
     /// Where each pod is counted, by uid.
@@ -58,6 +58,11 @@ impl Cache {
                 self.nodes.remove(&node);
             }
         }
+    }
+
+    /// A pod that is counted somewhere.
+    pub fn pod(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.nodes.get(self.placed.get(uid)?)?.pods.get(uid)
     }
 
     /// Nodes that exist.

@@ -164,6 +164,18 @@ pub struct PodInfo {
     pub deleting: bool,
     pub finished: bool,
     pub has_claims: bool,
+    /// It makes no others leave.
+    pub never_preempts: bool,
+    /// The node that others leave for it.
+    pub nominated: SmolStr,
+    /// It is leaving for another.
+    pub preempted: bool,
+    /// When it began, or was made, in seconds since 1970.
+    pub started: i64,
+    /// Of its spec.
+    pub generation: i64,
+    /// Since when it has been said that it fits nowhere, and what.
+    pub refused: Option<(SmolStr, SmolStr)>,
 }
 
 impl PodInfo {
@@ -213,6 +225,26 @@ impl PodInfo {
             spreads: spreads(pod, &labels),
             gated: !list(&["spec", "schedulingGates"]).is_empty(),
             deleting: pod.str_at(&["metadata", "deletionTimestamp"]).is_some(),
+            never_preempts: pod.str_at(&["spec", "preemptionPolicy"]) == Some("Never"),
+            nominated: text(&["status", "nominatedNodeName"]),
+            preempted: pod.str_at(&["metadata", "deletionTimestamp"]).is_some()
+                && list(&["status", "conditions"]).iter().any(|c| {
+                    c.str_at(&["type"]) == Some("DisruptionTarget")
+                        && c.str_at(&["status"]) == Some("True")
+                        && c.str_at(&["reason"]) == Some("PreemptionByScheduler")
+                }),
+            generation: pod.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0),
+            refused: list(&["status", "conditions"])
+                .iter()
+                .find(|c| c.str_at(&["type"]) == Some("PodScheduled") && c.str_at(&["reason"]) == Some("Unschedulable"))
+                .map(|c| {
+                    let text = |key: &str| SmolStr::new(c.str_at(&[key]).unwrap_or_default());
+                    (text("lastTransitionTime"), text("message"))
+                }),
+            started: [&["status", "startTime"][..], &["metadata", "creationTimestamp"]]
+                .iter()
+                .find_map(|path| apimachinery::time::parse_rfc3339(pod.str_at(path)?))
+                .map_or(0, |(seconds, _)| seconds),
             finished: matches!(pod.str_at(&["status", "phase"]), Some("Succeeded" | "Failed")),
             has_claims: list(&["spec", "volumes"])
                 .iter()
@@ -223,9 +255,29 @@ impl PodInfo {
     }
 }
 
+/// What a container has or wants, whichever is more: while a pod is resized both count, and a wish that its node cannot
+/// fulfil does not.
+fn requests_of(pod: &Value, container: &Value) -> Resources {
+    let wanted = Resources::read(container.at(&["resources", "requests"]).and_then(Value::as_map));
+    let name = container.str_at(&["name"]);
+    let list = |key: &str| pod.at(&["status", key]).and_then(Value::as_list).unwrap_or_default();
+    let mut statuses = list("containerStatuses").iter().chain(list("initContainerStatuses"));
+    let Some(status) = statuses.find(|status| status.str_at(&["name"]) == name) else { return wanted };
+    if status.get("resources").is_none() {
+        return wanted;
+    }
+    let infeasible = list("conditions")
+        .iter()
+        .any(|c| c.str_at(&["type"]) == Some("PodResizePending") && c.str_at(&["reason"]) == Some("Infeasible"));
+    let mut most = if infeasible { Resources::default() } else { wanted };
+    most.raise_to(&Resources::read(status.at(&["resources", "requests"]).and_then(Value::as_map)));
+    most.raise_to(&Resources::read(status.get("allocatedResources").and_then(Value::as_map)));
+    most
+}
+
 /// The larger of all containers together and any init container alone, sidecars counted with both, plus overhead.
 fn requests(pod: &Value) -> Resources {
-    let of = |c: &Value| Resources::read(c.at(&["resources", "requests"]).and_then(Value::as_map));
+    let of = |c: &Value| requests_of(pod, c);
     let list = |key: &str| pod.at(&["spec", key]).and_then(Value::as_list).unwrap_or_default();
     let mut running = Resources::default();
     for container in list("containers") {

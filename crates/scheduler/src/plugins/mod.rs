@@ -35,6 +35,9 @@ pub const FILTERS: &[(&str, Filter)] = &[
     ("InterPodAffinity", affinity::filter),
 ];
 
+/// How many of [`FILTERS`] look at the node alone and not at the pods there: whoever leaves, they refuse the same.
+const BY_ITSELF: usize = 3;
+
 /// Every score with its weight.
 pub const SCORES: &[(&str, i64, Score)] = &[
     ("NodeResourcesBalancedAllocation", 1, resources::balanced),
@@ -45,15 +48,38 @@ pub const SCORES: &[(&str, i64, Score)] = &[
     ("InterPodAffinity", 2, affinity::score),
 ];
 
-/// The best node for a pod, or why each is refused: reasons with the number of nodes.
-pub fn choose(pod: &PodInfo, cache: &Cache) -> Result<apimachinery::SmolStr, Vec<(String, usize)>> {
+/// Why a node is refused, if it is.
+pub fn refusal(candidate: &Candidate<'_>) -> Option<String> {
+    FILTERS.iter().find_map(|(_, filter)| filter(candidate).err())
+}
+
+/// Whether a node takes a pod as far as that does not depend on other pods.
+pub fn fits_by_itself(candidate: &Candidate<'_>) -> bool {
+    FILTERS.iter().take(BY_ITSELF).all(|(_, filter)| filter(candidate).is_ok())
+}
+
+/// The best node for a pod, or why each is refused: reasons with the number of nodes. `expected` is the cluster with
+/// those pods of no less priority that others are leaving for: the pod must fit with them and without.
+pub fn choose(
+    pod: &PodInfo,
+    cache: &Cache,
+    expected: Option<&Cache>,
+) -> Result<apimachinery::SmolStr, Vec<(String, usize)>> {
     let mut best: Option<(i64, &NodeInfo)> = None;
     let mut refused: std::collections::BTreeMap<String, usize> = Default::default();
     for (node, state) in cache.nodes() {
         let candidate = Candidate { pod, node, state, cache };
-        if let Some(reason) = FILTERS.iter().find_map(|(_, filter)| filter(&candidate).err()) {
+        let later = expected.and_then(|cache| {
+            let state = cache.nodes().find(|(other, _)| other.name == node.name)?.1;
+            refusal(&Candidate { pod, node, state, cache })
+        });
+        if let Some(reason) = later.or_else(|| refusal(&candidate)) {
             *refused.entry(reason).or_default() += 1;
             continue;
+        }
+        // The node that others leave for it comes first.
+        if node.name == pod.nominated {
+            return Ok(node.name.clone());
         }
         let score = SCORES.iter().map(|(_, weight, score)| weight * score(&candidate).clamp(0, 100)).sum();
         if best.is_none_or(|(top, _)| score > top) {

@@ -33,7 +33,7 @@ fn cluster(on_first: &[&str]) -> Cache {
 }
 
 fn outcome(pod: &str, on_first: &[&str]) -> String {
-    match choose(&PodInfo::read(&tree(pod)), &cluster(on_first)) {
+    match choose(&PodInfo::read(&tree(pod)), &cluster(on_first), None) {
         Ok(node) => node.to_string(),
         Err(reasons) => reasons.iter().map(|(r, n)| format!("{n} {r}")).collect::<Vec<_>>().join(", "),
     }
@@ -92,4 +92,17 @@ fn init_containers_count_where_they_need_more() {
         "initContainers":[{"restartPolicy":"Always","resources":{"requests":{"cpu":"50m"}}},{"resources":{"requests":{"cpu":"1"}}}]}}"#,
     ));
     assert_eq!(pod.requests.get("cpu"), 1050);
+}
+
+#[test]
+fn room_that_others_leave_is_not_taken() {
+    let light = PodInfo::read(&tree(r#"{"spec":{"containers":[{"resources":{"requests":{"cpu":"1500m"}}}]}}"#));
+    let cache = cluster(&[]);
+    let mut expected = cache.clone();
+    let mut heavy = PodInfo::read(&tree(r#"{"spec":{"containers":[{"resources":{"requests":{"cpu":"1"}}}]}}"#));
+    heavy.uid = "heavy".into();
+    expected.place("a", Arc::new(heavy));
+    assert_eq!(choose(&light, &cache, None).unwrap(), "a");
+    let reasons = choose(&light, &cache, Some(&expected)).unwrap_err();
+    assert_eq!(reasons[0].0, "Insufficient cpu");
 }
