@@ -1,5 +1,8 @@
 //! Streams that end in a kubelet, a pod or a service: exec, attach, portforward, log, proxy.
 
+pub(crate) mod admit;
+mod socket;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,12 +52,23 @@ struct Onward {
     rewrite: Option<String>,
 }
 
+impl Onward {
+    fn uri(&self, parts: &http::request::Parts) -> Result<http::Uri, Status> {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+        let uri = format!("{}://{host}:{}{}{query}", self.scheme, self.port, self.path);
+        uri.parse().map_err(|_| Status::bad_request("the proxied path is not valid"))
+    }
+}
+
 /// Answers a connect request by passing it on.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
     // Relative links of what is behind a proxy are right only below a folder (kubernetes/kubernetes#4958).
     let upgrading = request.parts.headers.contains_key(UPGRADE);
-    if target.subresource == "proxy" && request.info.rest.is_empty() && !request.info.path.ends_with('/') && !upgrading
-    {
+    let reads = matches!(request.parts.method, http::Method::GET | http::Method::HEAD);
+    let bare = request.info.rest.is_empty() && !request.info.path.ends_with('/');
+    admit::admit(server, cx, &request.info, &target).await?;
+    if target.subresource == "proxy" && bare && reads && !upgrading {
         let query = request.parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
         return crate::respond::moved(&format!("{}/{query}", request.info.path));
     }
@@ -112,7 +126,30 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
             return Err(Status::new(404, "NotFound", format!("{resource}/{subresource} cannot be connected to")));
         }
     };
+    if target.subresource == "log" && socket::is_asked(&request.parts.headers) {
+        return logs(server, request, onward).await;
+    }
     pass_on(server, request, onward).await
+}
+
+/// Logs for a client that wants them as messages of a WebSocket.
+async fn logs(server: &Arc<ApiServer>, request: Request, onward: Onward) -> Result<Response, Status> {
+    let client = server.connector.kubelet.get().ok_or_else(not_ready)?;
+    let Request { mut parts, .. } = request;
+    let uri = onward.uri(&parts)?;
+    let body = transport::body::empty();
+    let asked = http::Request::builder().uri(uri).body(body).map_err(Status::internal)?;
+    let response = client.send_within(ANSWER, asked).await.map_err(gone)?;
+    // A refusal is an answer like any other.
+    if response.status() != http::StatusCode::OK {
+        return Ok(stream_back(response));
+    }
+    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    socket::stream(&parts.headers, upgrade, response.into_body())
+}
+
+fn gone(error: transport::Error) -> Status {
+    Status::service_unavailable(format!("error trying to reach service: {error}"))
 }
 
 /// `https:name:port`, `name:port` or `name`.
@@ -303,10 +340,7 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
     let client = if onward.kubelet { server.connector.kubelet.get() } else { server.connector.plain.get() };
     let client = client.ok_or_else(not_ready)?;
     let Request { mut parts, body, .. } = request;
-    let host = if onward.host.contains(':') { format!("[{}]", onward.host) } else { onward.host.clone() };
-    let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let uri = format!("{}://{host}:{}{}{query}", onward.scheme, onward.port, onward.path);
-    let uri: http::Uri = uri.parse().map_err(|_| Status::bad_request("the proxied path is not valid"))?;
+    let uri = onward.uri(&parts)?;
     parts.headers.remove(HOST);
     let rewrite = onward.rewrite;
     if parts.headers.contains_key(UPGRADE) {
@@ -317,7 +351,6 @@ async fn pass_on(server: &Arc<ApiServer>, request: Request, onward: Onward) -> R
     if let Some(headers) = builder.headers_mut() {
         *headers = parts.headers;
     }
-    let gone = |error: transport::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
     let request = builder.body(transport::body::wrap(body)).map_err(Status::internal)?;
     let response = client.send_within(ANSWER, request).await.map_err(gone)?;
     if let Some(prefix) = rewrite
@@ -394,7 +427,6 @@ pub(crate) async fn upgrade(
         *headers = parts.headers;
     }
     let request = builder.body(transport::body::empty()).map_err(Status::internal)?;
-    let gone = |error: transport::Error| Status::service_unavailable(format!("error trying to reach service: {error}"));
     match client.upgrade(request).await.map_err(gone)? {
         transport::Upgrade::Refused(response) => Ok(stream_back(response)),
         transport::Upgrade::Switched(head, mut upstream) => {

@@ -91,6 +91,11 @@ impl Engine {
         &self.catalog
     }
 
+    /// What looks at other objects before a write, for requests that connect instead of writing.
+    pub fn admission(&self) -> &Arc<dyn Admission> {
+        &self.admission
+    }
+
     /// The store beneath, for health checks and maintenance.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use apimachinery::Status;
 use client::Client;
 use engine::cx::BoxFuture;
-use engine::{Admission, Attributes, Engine};
+use engine::{Admission, Attributes, Engine, Operation};
 
 use crate::authz::Authorizer;
 pub use world::World;
@@ -79,6 +79,9 @@ const PLUGINS: &[&Plugin] = &[
     &service::PLUGIN,
 ];
 
+/// Those plugins that are asked about requests which connect; all others are about writes.
+const CONNECTS: &[&str] = &["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"];
+
 /// Admission as the engine sees it.
 pub struct Plugins {
     world: World,
@@ -108,7 +111,8 @@ impl Plugins {
 
 async fn run(world: &World, attributes: &mut Attributes<'_>, step: fn(&Plugin) -> &Step) -> Result<(), Status> {
     for plugin in PLUGINS {
-        if !(plugin.handles)(attributes) {
+        let connects = attributes.operation == Operation::Connect;
+        if (connects && !CONNECTS.contains(&plugin.name)) || !(plugin.handles)(attributes) {
             continue;
         }
         let result = match step(plugin) {

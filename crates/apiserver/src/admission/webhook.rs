@@ -36,7 +36,6 @@ pub(crate) const VALIDATING: Plugin = Plugin {
 /// What configures admission is never handed to webhooks: a broken one could not be repaired.
 fn handles(a: &Attributes<'_>) -> bool {
     a.kind.group != "admissionregistration.k8s.io"
-        && a.operation != Operation::Connect
         && matches!(a.kind.storage, apimachinery::kind::Storage::Stored { .. })
 }
 
@@ -264,8 +263,9 @@ async fn mutate_by(world: &World, a: &mut Attributes<'_>, webhook: &Webhook, kin
         Err(failure) => return failure.settle(webhook),
     };
     let Some(changes) = answer.patch else { return Ok(()) };
-    if a.object.is_null() {
-        return Failure::Broken("admission webhook attempted to modify a delete request".into()).settle(webhook);
+    if a.object.is_null() || a.operation == Operation::Connect {
+        let verb = a.operation.word().to_ascii_lowercase();
+        return Failure::Broken(format!("admission webhook attempted to modify a {verb} request")).settle(webhook);
     }
     match patched(world, a, kind, &changes).await {
         Ok(object) => {

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use engine::Attributes;
 use serde_json::json;
 
+use crate::connect::admit::kind_of;
 use crate::tree::{flag, set, strings, text, tree};
 
 /// A webhook's answer.
@@ -32,7 +33,7 @@ pub fn request(a: &Attributes<'_>, kind: &Kind, uid: &str, object: Value, old: V
 pub fn facts(a: &Attributes<'_>, kind: &Kind) -> Value {
     let names = |kind: &Kind| {
         (
-            json!({"group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind}),
+            json!({"group": &*kind.group, "version": &*kind.version, "kind": kind_of(a, kind)}),
             json!({"group": &*kind.group, "version": &*kind.version, "resource": &*kind.resource}),
         )
     };
