@@ -20,6 +20,7 @@ pub mod jwt;
 pub mod key;
 pub mod kubeconfig;
 mod pem;
+pub mod proof;
 pub mod renew;
 pub mod seal;
 pub mod token;

@@ -6,6 +6,8 @@ use apimachinery::{Map, Status, Value};
 use engine::{Attributes, Operation};
 
 use super::{Plugin, Step, World, forbidden, pod};
+use crate::authz::Decision;
+use crate::request::RequestInfo;
 use crate::tree::{flag, list, map_mut, text};
 
 pub(crate) const PLUGIN: Plugin = Plugin {
@@ -73,6 +75,7 @@ async fn admit(world: &World, a: &mut Attributes<'_>) -> Result<(), Status> {
             Err(format!("can only access CSINode with the same name as the requesting node: {:?}", a.cx.user.name))
         }
         ("resource.k8s.io", "resourceslices", _) => check_slice(&node, a),
+        ("certificates.k8s.io", "podcertificaterequests", _) => return check_certificate(world, a, &node).await,
         _ => Ok(()),
     };
     verdict.map_err(|why| forbidden(a, why))
@@ -271,6 +274,77 @@ fn check_slice(node: &str, a: &Attributes<'_>) -> Result<(), String> {
     Err(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
 }
 
+/// A node asks for certificates of pods that it runs, under the identities that they have, and for nothing else.
+async fn check_certificate(world: &World, a: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    if a.operation != Operation::Create || !a.subresource.is_empty() {
+        return Err(forbidden(a, format!("unexpected operation {}", a.operation.word())));
+    }
+    let asked = |key: &str| text(a.object, &["spec", key]);
+    if asked("nodeName") != node {
+        let why = format!(
+            "PodCertificateRequest.Spec.NodeName={:?}, which is not the requesting node {node:?}",
+            asked("nodeName")
+        );
+        return Err(forbidden(a, why));
+    }
+    let place = format!("{}/{}", a.namespace, asked("podName"));
+    let about = format!("PodCertificateRequest for pod {place:?}");
+    let differs = |what: &str, key: &str, found: &Value| {
+        let uid = text(found, &["metadata", "uid"]);
+        (asked(key) != uid).then(|| forbidden(a, format!("{about} names {what} UID {:?}, not {uid:?}", asked(key))))
+    };
+    let own = find(world, "nodes", "", node).await?;
+    let pod = find(world, "pods", a.namespace, asked("podName")).await?;
+    if let Some(refusal) = differs("node", "nodeUID", &own).or_else(|| differs("pod", "podUID", &pod)) {
+        return Err(refusal);
+    }
+    if !bound_to(&pod, node) {
+        return Err(forbidden(a, format!("pod {place:?} is not running on node {node:?}")));
+    }
+    if pod::is_mirror(&pod) {
+        return Err(forbidden(a, format!("pod {place:?} is a mirror pod")));
+    }
+    let account = text(&pod, &["spec", "serviceAccountName"]);
+    if asked("serviceAccountName") != account {
+        let why = format!("{about} contains serviceAccountName ({:?}), not {account:?}", asked("serviceAccountName"));
+        return Err(forbidden(a, why));
+    }
+    let found = find(world, "serviceaccounts", a.namespace, account).await?;
+    if let Some(refusal) = differs("service account", "serviceAccountUID", &found) {
+        return Err(refusal);
+    }
+    let signer = asked("signerName");
+    if mounts_certificate(&pod, signer) {
+        return Ok(());
+    }
+    // Without such a volume a node needs to be allowed to, by a rule about the signer for the account's name.
+    let info = RequestInfo {
+        verb: "request-serviceaccounts-podcertificate-signer".into(),
+        is_resource: true,
+        group: a.kind.group.as_ref().into(),
+        version: a.kind.version.as_ref().into(),
+        resource: signer.replace('/', ":").into(),
+        namespace: a.namespace.into(),
+        name: account.into(),
+        ..RequestInfo::default()
+    };
+    if world.authorizer.authorize(&a.cx.user, &info).await == Decision::Allow {
+        return Ok(());
+    }
+    let why = format!("pod {place:?} does not mount a podCertificate projected volume for signer {signer:?}");
+    Err(forbidden(a, why))
+}
+
+async fn find(world: &World, resource: &str, namespace: &str, name: &str) -> Result<Value, Status> {
+    let missing = apimachinery::GroupResource { group: "".into(), resource: resource.into() };
+    world.get("", resource, namespace, name).await?.ok_or_else(|| Status::not_found(&missing, name))
+}
+
+fn mounts_certificate(pod: &Value, signer: &str) -> bool {
+    let sources = list(pod, &["spec", "volumes"]).iter().flat_map(|volume| list(volume, &["projected", "sources"]));
+    sources.into_iter().any(|source| text(source, &["podCertificate", "signerName"]) == signer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +386,15 @@ mod tests {
         let mut plain = good;
         plain["metadata"].as_object_mut().unwrap().remove("annotations");
         assert!(check_mirror("n", &tree(plain)).unwrap_err().contains("can only create mirror pods"));
+    }
+
+    #[test]
+    fn certificates_are_for_pods_that_mount_them() {
+        let pod = tree(json!({"spec": {"volumes": [{"projected": {"sources": [
+            {"secret": {}}, {"podCertificate": {"signerName": "a.b/c"}}]}}]}}));
+        assert!(mounts_certificate(&pod, "a.b/c"));
+        assert!(!mounts_certificate(&pod, "a.b/d"));
+        assert!(!mounts_certificate(&tree(json!({"spec": {}})), "a.b/c"));
     }
 
     #[test]

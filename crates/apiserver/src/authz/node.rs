@@ -86,6 +86,12 @@ impl PodRefs {
     }
 }
 
+/// Whether only objects of that node are asked for.
+fn only_of(info: &RequestInfo, node: &str) -> bool {
+    let of = |selector: &str| selector.split(',').any(|term| term.strip_prefix("spec.nodeName=") == Some(node));
+    info.param("fieldSelector").is_some_and(of)
+}
+
 /// The live view.
 pub struct Node {
     pods: Informer<PodRefs>,
@@ -163,9 +169,7 @@ impl Node {
             ("", "nodes", "status") => name == node && matches!(verb, "get" | "update" | "patch"),
             ("", "pods", "") => match verb {
                 "get" => self.pods.get(&info.namespace, name).is_some_and(|p| p.node == node),
-                "list" | "watch" => info
-                    .param("fieldSelector")
-                    .is_some_and(|s| s.split(',').any(|t| t.strip_prefix("spec.nodeName=") == Some(node))),
+                "list" | "watch" => only_of(info, node),
                 "create" | "delete" => true,
                 _ => false,
             },
@@ -193,6 +197,12 @@ impl Node {
             ("", "pods", "eviction") => verb == "create",
             ("", "endpoints", "") => verb == "get",
             ("certificates.k8s.io", "certificatesigningrequests", "") => reading || verb == "create",
+            // NodeRestriction looks at what is asked for.
+            ("certificates.k8s.io", "podcertificaterequests", "") => match verb {
+                "create" => true,
+                "list" | "watch" => only_of(info, node),
+                _ => false,
+            },
             _ => false,
         }
     }

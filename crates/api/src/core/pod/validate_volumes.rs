@@ -6,9 +6,12 @@ use apimachinery::meta::ObjectMeta;
 use apimachinery::validation::{self, dns_label, dns_subdomain};
 use apimachinery::{Errors, Path};
 
+use crate::certificates::certificatesigningrequest::signer_name;
 use crate::checks::{no_backsteps, one_of, volume_file};
 use crate::core::pod::validate_container::{FILE_FIELDS, Volumes, field_selector, resource_selector};
-use crate::core::volumes::{DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume, VolumeSource};
+use crate::core::volumes::{
+    DownwardAPIVolumeFile, KeyToPath, PodCertificateProjection, ProjectedVolumeSource, Volume, VolumeSource,
+};
 use crate::quantities;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -332,10 +335,7 @@ fn projections(errors: &mut Errors, path: &Path<'_>, projected: &ProjectedVolume
         if let Some(certificate) = &projection.pod_certificate {
             count += 1;
             let source = item.child("podCertificate");
-            let types = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
-            if !types.contains(&certificate.key_type.as_str()) {
-                errors.not_supported(&source.child("keyType"), certificate.key_type.as_str(), &types);
-            }
+            certificate_terms(errors, &source, certificate);
             let files = [
                 ("credentialBundlePath", &certificate.credential_bundle_path),
                 ("keyPath", &certificate.key_path),
@@ -353,6 +353,42 @@ fn projections(errors: &mut Errors, path: &Path<'_>, projected: &ProjectedVolume
         if count > 1 {
             errors.forbidden(&item, "may not specify more than 1 volume type per source");
         }
+    }
+}
+
+/// What a certificate of the pod may be asked for, beside its files.
+fn certificate_terms(errors: &mut Errors, path: &Path<'_>, certificate: &PodCertificateProjection) {
+    signer_name(errors, &path.child("signerName"), &certificate.signer_name);
+    let annotations = path.child("userAnnotations");
+    for key in certificate.user_annotations.keys() {
+        let key = key.to_lowercase();
+        let faults = validation::qualified_name(&key);
+        if faults.is_empty() && key.split('/').count() != 2 {
+            let message = "must be a domain-prefixed key (such as \"acme.io/foo\")";
+            errors.invalid(&annotations, key.as_str(), message);
+        }
+        for fault in faults {
+            errors.invalid(&annotations, key.as_str(), fault);
+        }
+    }
+    let size: usize = certificate.user_annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > validation::ANNOTATIONS_LIMIT {
+        errors.too_long(&annotations, validation::ANNOTATIONS_LIMIT);
+    }
+    let types = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+    if !types.contains(&certificate.key_type.as_str()) {
+        errors.not_supported(&path.child("keyType"), certificate.key_type.as_str(), &types);
+    }
+    let Some(seconds) = certificate.max_expiration_seconds else { return };
+    let field = path.child("maxExpirationSeconds");
+    if seconds < 3600 {
+        errors.invalid(&field, seconds, "if provided, maxExpirationSeconds must be >= 3600");
+    }
+    // Signers of Kubernetes itself give a day, all others up to 91.
+    let domain = certificate.signer_name.split('/').next().unwrap_or_default();
+    let longest = if domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") { 86_400 } else { 7_862_400 };
+    if seconds > longest {
+        errors.invalid(&field, seconds, format!("if provided, maxExpirationSeconds must be <= {longest}"));
     }
 }
 
