@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::core::pod::Pod;
 use apimachinery::Quantity;
 
+use crate::resize::Refusal;
 use crate::status::Verdict;
 
 /// Refuses a pod for which the node has not enough left, or whose host ports are taken.
@@ -27,7 +28,12 @@ pub fn admit(pod: &Pod, others: &[Arc<Pod>], allocatable: &BTreeMap<String, Quan
     }
     for (resource, wanted) in requests(pod) {
         let used: i64 = active.iter().filter_map(|p| requests(p).get(&resource).copied()).sum();
-        let capacity = allocatable.get(&resource).map_or(0, |q| amount(&resource, q));
+        let capacity = match allocatable.get(&resource) {
+            Some(capacity) => amount(&resource, capacity),
+            // Others than this node offer it here; they and the scheduler count it.
+            None if resource.contains('/') => continue,
+            None => 0,
+        };
         if wanted > 0 && used + wanted > capacity {
             return refuse(
                 format!("OutOf{resource}"),
@@ -50,6 +56,36 @@ pub fn admit(pod: &Pod, others: &[Arc<Pod>], allocatable: &BTreeMap<String, Quan
         let message =
             "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return refuse("NodePorts".into(), message.into());
+    }
+    Ok(())
+}
+
+/// Whether a pod that runs here may have what it wishes now, beside the others with what they were granted.
+pub fn resize(pod: &Pod, others: &[Arc<Pod>], allocatable: &BTreeMap<String, Quantity>) -> Result<(), Refusal> {
+    let active: Vec<&Arc<Pod>> =
+        others.iter().filter(|p| !matches!(p.status.phase.as_str(), "Failed" | "Succeeded")).collect();
+    let wanted = requests(pod);
+    let of = |resource: &str| {
+        let capacity = allocatable.get(resource).map_or(0, |q| amount(resource, q));
+        (wanted.get(resource).copied().unwrap_or_default(), capacity)
+    };
+    for resource in ["cpu", "memory"] {
+        let (wanted, capacity) = of(resource);
+        if wanted > capacity {
+            let message =
+                format!("Node didn't have enough capacity: {resource}, requested: {wanted}, capacity: {capacity}");
+            return Err(Refusal { reason: "Infeasible", message });
+        }
+    }
+    for resource in ["cpu", "memory"] {
+        let (wanted, capacity) = of(resource);
+        let used: i64 = active.iter().filter_map(|p| requests(p).get(resource).copied()).sum();
+        if used + wanted > capacity {
+            let message = format!(
+                "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            return Err(Refusal { reason: "Deferred", message });
+        }
     }
     Ok(())
 }
@@ -86,6 +122,10 @@ fn requests(pod: &Pod) -> BTreeMap<String, i64> {
         let sum = all.entry(resource).or_default();
         *sum = (*sum).max(wanted);
     }
+    // What is asked for the pod as a whole takes the place of what its containers add up to.
+    for (resource, quantity) in pod.spec.resources.iter().flat_map(|whole| &whole.requests) {
+        all.insert(resource.clone(), amount(resource, quantity));
+    }
     for (resource, quantity) in &pod.spec.overhead {
         *all.entry(resource.clone()).or_default() += amount(resource, quantity);
     }
@@ -120,6 +160,16 @@ mod tests {
         assert_eq!(refusal.reason, "OutOfcpu");
         assert!(refusal.message.ends_with("requested: 600, used: 600, capacity: 1000"), "{}", refusal.message);
         assert_eq!(admit(&one, std::slice::from_ref(&one), &has("2", "1")).unwrap_err().reason, "OutOfpods");
+        let two = pod(r#"{"spec":{"containers":[{"name":"a","resources":{"requests":{"cpu":"2"}}}]}}"#);
+        assert_eq!(
+            resize(&one, std::slice::from_ref(&one), &has("2", "1")),
+            Ok(()),
+            "it counts among the pods already"
+        );
+        assert_eq!(resize(&two, &[], &has("1", "1")).unwrap_err().reason, "Infeasible");
+        let refusal = resize(&two, std::slice::from_ref(&one), &has("2", "1")).unwrap_err();
+        assert_eq!(refusal.reason, "Deferred");
+        assert!(refusal.message.ends_with("requested: 2000, used: 600, capacity: 2000"), "{}", refusal.message);
         let port = |ip: &str| {
             pod(&format!(
                 r#"{{"spec":{{"containers":[{{"name":"a","ports":[{{"hostPort":80,"protocol":"TCP","hostIP":"{ip}"}}]}}]}}}}"#

@@ -57,15 +57,24 @@ impl Images {
         self.failures.lock().retain(|(pod, _), _| pod != uid);
     }
 
-    /// Makes sure that a container's image is here, as its pull policy says.
+    /// Makes sure that a container's image is here, and those that it mounts, as their pull policies say.
     pub async fn ensure(&self, pod: &Pod, container: &Container, about: &Subject) -> Result<ImageFacts, Missing> {
-        let image = container.image.as_str();
+        for mount in &container.volume_mounts {
+            let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
+            let source = volume.and_then(|volume| volume.volume_source.image.as_ref());
+            if let Some(source) = source.filter(|source| !source.reference.is_empty()) {
+                self.have(pod, &source.reference, &source.pull_policy, about).await?;
+            }
+        }
+        self.have(pod, &container.image, &container.image_pull_policy, about).await
+    }
+
+    async fn have(&self, pod: &Pod, image: &str, policy: &str, about: &Subject) -> Result<ImageFacts, Missing> {
         let here = self.find(image).await.map_err(|error| Missing {
             reason: if error.contains("reference") { "InvalidImageName" } else { "ImageInspectError" },
             message: format!("Failed to inspect image {image:?}: {error}"),
             again: FIRST,
         })?;
-        let policy = container.image_pull_policy.as_str();
         match here {
             Some(here) if policy != "Always" => {
                 let message =
@@ -81,6 +90,11 @@ impl Images {
             _ => {}
         }
         self.pull(pod, image, about).await
+    }
+
+    /// Whether an image is here.
+    pub async fn is_here(&self, image: &str) -> bool {
+        self.find(image).await.is_ok_and(|found| found.is_some())
     }
 
     /// An image that is here.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use api::core::pod::Pod;
@@ -16,7 +17,9 @@ use runtime::Runtime;
 use crate::images::Images;
 use crate::node::{Identity, machine::Machine};
 use crate::observed::{Observed, POD_UID};
+use crate::pod_groups::PodGroups;
 use crate::probes::Probes;
+use crate::resize::Refusal;
 use crate::server::{Pods, Running};
 use crate::spec::{ContainerInputs, ImageFacts, NodeFacts};
 use crate::status::Verdict;
@@ -47,9 +50,16 @@ pub struct Shared {
     pub volumes: Volumes,
     pub probes: Probes,
     pub images: Images,
+    pub groups: PodGroups,
     pub recorder: Recorder,
     services: Informer<crate::services::Ports>,
     workers: Mutex<HashMap<String, Handle>>,
+    /// Pods whose wish for other resources waits until others need less.
+    deferred: Mutex<HashSet<String>>,
+    /// Pods that come from files of this node.
+    pub statics: crate::static_pods::Known,
+    /// Mirrors of them that the API has, by namespace and name.
+    mirrors: Mutex<HashMap<(String, String), Arc<Pod>>>,
     allocatable: BTreeMap<String, Quantity>,
     me: Weak<Shared>,
 }
@@ -130,9 +140,10 @@ fn shared(client: Client, runtime: Runtime, config: &Config) -> crate::Result<Ar
             }
         });
         Shared {
-            volumes: Volumes::new(client.clone(), facts.clone(), refresh),
+            volumes: Volumes::new(client.clone(), facts.clone(), recorder.clone(), refresh),
             probes: Probes::new(runtime.clone(), recorder.clone(), wake),
             images: Images::new(client.clone(), runtime.clone(), recorder.clone()),
+            groups: PodGroups::new(),
             ips: facts.ips.iter().map(ToString::to_string).collect(),
             allocatable: facts.allocatable.clone(),
             facts,
@@ -141,6 +152,9 @@ fn shared(client: Client, runtime: Runtime, config: &Config) -> crate::Result<Ar
             recorder: recorder.clone(),
             services,
             workers: Mutex::default(),
+            deferred: Mutex::default(),
+            statics: Arc::default(),
+            mirrors: Mutex::default(),
             me: me.clone(),
         }
     }))
@@ -183,10 +197,12 @@ async fn follow_pods(shared: Arc<Shared>, config: Config) {
     let to = shared.clone();
     let node = config.node.name.clone();
     pods.on_change(move |change| {
+        to.note_mirror(change);
         if let Some(old) = change.old
             && change.new.is_none_or(|new| new.metadata.uid != old.metadata.uid)
         {
             to.gone(old);
+            crate::static_pods::restore_mirror(&to, old);
         }
         if let Some(new) = change.new
             && new.spec.node_name == node.as_str()
@@ -211,9 +227,28 @@ impl Shared {
     fn want(&self, pod: Arc<Pod>) {
         // Its original comes from the file; the mirror's end in the API ends nothing here.
         if is_mirror(&pod) {
+            if pod.metadata.deletion_timestamp.is_some()
+                && let Some(me) = self.me.upgrade()
+            {
+                crate::static_pods::restore_mirror(&me, &pod);
+            }
             return;
         }
         self.set(Desired { pod, gone: false, is_static: false });
+    }
+
+    /// Keeps in mind which mirrors there are.
+    fn note_mirror(&self, change: &client::Change<'_, Pod>) {
+        let key = (change.key.namespace.to_string(), change.key.name.to_string());
+        match change.new.filter(|pod| is_mirror(pod)) {
+            Some(mirror) => drop(self.mirrors.lock().insert(key, mirror.clone())),
+            None => drop(self.mirrors.lock().remove(&key)),
+        }
+    }
+
+    /// The mirror of a static pod, as the API has it.
+    pub fn mirror(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.mirrors.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// Gives a worker its new wish, or starts one.
@@ -226,7 +261,12 @@ impl Shared {
                 // Files that show the pod's own labels and annotations follow them.
                 let shown = old.metadata.labels != fresh.labels || old.metadata.annotations != fresh.annotations;
                 let uid = fresh.uid.clone();
+                let over = |pod: &Pod| matches!(pod.status.phase.as_str(), "Failed" | "Succeeded");
+                let ended = over(&desired.pod) && !over(&old);
                 worker.desired.send_replace(desired);
+                if ended && let Some(me) = self.me.upgrade() {
+                    tokio::spawn(async move { me.resources_freed() });
+                }
                 if shown && let Some(me) = self.me.upgrade() {
                     tokio::spawn(async move { me.refresh(&uid) });
                 }
@@ -257,6 +297,23 @@ impl Shared {
     /// A worker has ended.
     pub fn forget(&self, uid: &str) {
         self.workers.lock().remove(uid);
+        self.weigh();
+        self.resources_freed();
+    }
+
+    /// Gives the classes of pods the weights that follow from who is here.
+    pub fn weigh(&self) {
+        let mut pods = others(&self.workers.lock(), "");
+        pods.retain(|pod| !matches!(pod.status.phase.as_str(), "Failed" | "Succeeded"));
+        self.groups.weigh(&pods);
+    }
+
+    /// The API has to be told of a pod anew.
+    pub fn retell(&self, uid: &str) {
+        if let Some(worker) = self.workers.lock().get(uid) {
+            worker.retell.store(true, Ordering::Relaxed);
+            worker.wake.notify_one();
+        }
     }
 
     fn wake(&self, uid: &str) {
@@ -277,7 +334,10 @@ impl Shared {
             if let Err(error) = me.volumes.refresh(&pod).await {
                 tracing::warn!(pod = pod.metadata.name, %error, "a pod's files could not be brought up to date");
             }
-            me.wake(&pod.metadata.uid);
+            if let Some(worker) = me.workers.lock().get(&pod.metadata.uid) {
+                worker.again.store(true, Ordering::Relaxed);
+                worker.wake.notify_one();
+            }
         });
     }
 
@@ -313,12 +373,35 @@ impl Shared {
 
     /// Whether the node takes a pod, by what it has and what already runs.
     pub fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
-        let others: Vec<Arc<Pod>> = {
-            let workers = self.workers.lock();
-            let pods = workers.values().map(|w| w.desired.borrow().pod.clone());
-            pods.filter(|p| p.metadata.uid != pod.metadata.uid).collect()
-        };
+        let others = others(&self.workers.lock(), &pod.metadata.uid);
         crate::admission::admit(pod, &others, &self.allocatable)
+    }
+
+    /// Grants a running pod the resources that it wishes, if the node has them.
+    pub fn grant(&self, pod: &Arc<Pod>) -> Result<(), Refusal> {
+        let uid = &pod.metadata.uid;
+        {
+            // One after the other: two that fit alone may not fit together.
+            let workers = self.workers.lock();
+            let granted = crate::admission::resize(pod, &others(&workers, uid), &self.allocatable);
+            if let Err(refusal) = granted {
+                if refusal.reason == "Deferred" {
+                    self.deferred.lock().insert(uid.clone());
+                }
+                return Err(refusal);
+            }
+            if let Some(worker) = workers.get(uid) {
+                *worker.granted.lock() = Some(pod.clone());
+            }
+        }
+        self.resources_freed();
+        Ok(())
+    }
+
+    /// Pods may need less than before: wishes that were put off are looked at again.
+    fn resources_freed(&self) {
+        let waiting: Vec<String> = self.deferred.lock().drain().collect();
+        waiting.iter().for_each(|uid| self.wake(uid));
     }
 
     /// The runtime's handler for a pod's class; empty for the usual one.
@@ -375,6 +458,21 @@ impl Shared {
             tracing::warn!(folder = %folder.display(), %error, "logs could not be removed");
         }
     }
+}
+
+/// All pods here but one, with the resources that they were granted.
+fn others(workers: &HashMap<String, Handle>, uid: &str) -> Vec<Arc<Pod>> {
+    let others = workers.iter().filter(|(other, _)| *other != uid);
+    let pod = |worker: &Handle| {
+        let granted = worker.granted.lock().clone();
+        let now = worker.desired.borrow().pod.clone();
+        // Its phase is the newest, its resources are the granted ones.
+        match granted {
+            Some(granted) => crate::resize::Granted::wished(&granted).apply(&now),
+            None => now,
+        }
+    };
+    others.map(|(_, worker)| pod(worker)).collect()
 }
 
 impl Pods for Shared {

@@ -8,15 +8,18 @@ use smol_str::SmolStr;
 
 use crate::observed::{Observed, Seen, State};
 use crate::probes::ProbeState;
+use crate::resize::Change;
 use crate::restart::{self, Backoff};
 
-/// What to do next, in this order: kill, make the sandbox, start.
+/// What to do next, in this order: kill, make the sandbox, resize, start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// All is over (or was never to be): stop whatever runs, and the sandbox.
     pub end: bool,
     /// Running containers to stop.
     pub kill: Vec<Kill>,
+    /// Running containers whose resources are to change: identity and name.
+    pub resize: Vec<(String, SmolStr)>,
     /// The sandbox is to be made, as this attempt; what is left of older ones goes first.
     pub sandbox: Option<u32>,
     /// Containers to start, in this order.
@@ -52,6 +55,8 @@ pub struct Inputs<'a> {
     pub backoff: &'a HashMap<SmolStr, Backoff>,
     /// What a container's definition is now, to compare with [`Seen::hash`].
     pub hash: &'a dyn Fn(&Container) -> String,
+    /// What a running container needs to have the resources that it was granted.
+    pub change: &'a dyn Fn(&Container, &Seen) -> Change,
     /// Nanoseconds since 1970.
     pub now: i64,
 }
@@ -87,6 +92,7 @@ pub fn plan(pod: &Pod, seen: &Observed, inputs: &Inputs<'_>) -> Plan {
                     plan.kill.push(Kill { id: latest.id.clone(), name: latest.name.clone(), message, grace });
                 } else {
                     kept += 1;
+                    resize(container, latest, inputs, &mut plan);
                 }
             }
             latest if restart::wanted(pod, container, latest) => {
@@ -160,8 +166,11 @@ fn init<'a>(
                     if let Some((message, _, grace)) = ill(pod, container, latest, inputs) {
                         let message = format!("{message}, will be restarted");
                         plan.kill.push(Kill { id: latest.id.clone(), name: latest.name.clone(), message, grace });
-                    } else if !(inputs.probe)(&latest.id).started && !initialized_before {
-                        return false;
+                    } else {
+                        resize(container, latest, inputs, plan);
+                        if !(inputs.probe)(&latest.id).started && !initialized_before {
+                            return false;
+                        }
                     }
                 }
                 _ => {
@@ -177,7 +186,10 @@ fn init<'a>(
             continue;
         }
         match latest {
-            Some(latest) if latest.state == State::Running => return false,
+            Some(latest) if latest.state == State::Running => {
+                resize(container, latest, inputs, plan);
+                return false;
+            }
             Some(latest) if latest.state == State::Exited => {
                 if latest.exit_code == 0 {
                     continue;
@@ -203,9 +215,19 @@ fn ill(pod: &Pod, container: &Container, running: &Seen, inputs: &Inputs<'_>) ->
     if !running.hash.is_empty() && running.hash != (inputs.hash)(container) {
         return Some((format!("Container {} definition changed", container.name), true, None));
     }
-    let failed = (inputs.probe)(&running.id).failed?;
+    let Some(failed) = (inputs.probe)(&running.id).failed else {
+        let restart = (inputs.change)(container, running) == Change::Restart;
+        return restart.then(|| (format!("Container {} resize requires restart", container.name), true, None));
+    };
     let policy = container.restart_policy.as_deref().unwrap_or(&pod.spec.restart_policy);
     Some((failed.message, policy != "Never", failed.grace_period_seconds))
+}
+
+/// Changes the resources of a running container where they are not what it was granted.
+fn resize(container: &Container, running: &Seen, inputs: &Inputs<'_>, plan: &mut Plan) {
+    if (inputs.change)(container, running) == Change::InPlace {
+        plan.resize.push((running.id.clone(), running.name.clone()));
+    }
 }
 
 /// Starts a container, or lets it wait.
@@ -260,7 +282,13 @@ mod tests {
 
     fn run(pod: &Pod, seen: &Observed) -> Plan {
         let probe = |_: &str| ProbeState { started: true, ready: true, failed: None };
-        let inputs = Inputs { probe: &probe, backoff: &HashMap::new(), hash: &|_| String::new(), now: 100 };
+        let inputs = Inputs {
+            probe: &probe,
+            backoff: &HashMap::new(),
+            hash: &|_| String::new(),
+            change: &|_, _| Change::Nothing,
+            now: 100,
+        };
         plan(pod, seen, &inputs)
     }
 
@@ -323,13 +351,32 @@ mod tests {
                 grace_period_seconds: Some(7),
             }),
         };
-        let inputs = Inputs { probe: &probe, backoff: &HashMap::new(), hash: &|_| String::new(), now: 100 };
+        let inputs = Inputs {
+            probe: &probe,
+            backoff: &HashMap::new(),
+            hash: &|_| String::new(),
+            change: &|_, _| Change::Nothing,
+            now: 100,
+        };
         let running = vec![seen("a", 0, State::Running, 0), seen("b", 0, State::Running, 0)];
         let plan = plan(&p, &observed(true, running), &inputs);
         assert_eq!(plan.kill.len(), 1);
         assert_eq!(plan.kill[0].message, "Container a failed liveness probe, will be restarted");
         assert_eq!(plan.kill[0].grace, Some(7));
         assert!(!plan.end);
+    }
+
+    #[test]
+    fn resources_change_in_place_or_by_a_restart() {
+        let probe = |_: &str| ProbeState { started: true, ready: true, failed: None };
+        let change = |c: &Container, _: &Seen| if c.name == "a" { Change::InPlace } else { Change::Restart };
+        let inputs =
+            Inputs { probe: &probe, backoff: &HashMap::new(), hash: &|_| String::new(), change: &change, now: 100 };
+        let running = vec![seen("a", 0, State::Running, 0), seen("b", 0, State::Running, 0)];
+        let plan = plan(&pod(TWO), &observed(true, running), &inputs);
+        assert_eq!(plan.resize, [("a-0".to_owned(), "a".into())]);
+        assert_eq!(plan.kill.len(), 1);
+        assert_eq!(plan.kill[0].message, "Container b resize requires restart, will be restarted");
     }
 
     #[test]
@@ -340,7 +387,13 @@ mod tests {
         let probe = |_: &str| ProbeState { started: true, ready: true, failed: None };
         let mut end = seen("a", 1, State::Exited, 1);
         end.finished_at = 1_000_000_000;
-        let inputs = Inputs { probe: &probe, backoff: &all, hash: &|_| String::new(), now: 3_000_000_000 };
+        let inputs = Inputs {
+            probe: &probe,
+            backoff: &all,
+            hash: &|_| String::new(),
+            change: &|_, _| Change::Nothing,
+            now: 3_000_000_000,
+        };
         let plan = plan(&pod(TWO), &observed(true, vec![end, seen("b", 0, State::Running, 0)]), &inputs);
         assert!(plan.start.is_empty() && !plan.end);
         assert_eq!(plan.backing_off, [("a".into(), 8_000_000_000)]);

@@ -35,14 +35,25 @@ pub fn is_static(pod: &Pod) -> bool {
 /// Starts the pods of all manifests and follows the folder; answers with the uids of those there are now.
 pub fn start(shared: Arc<Shared>, config: &Config) -> HashSet<String> {
     let (folder, node) = (config.static_pods.clone(), config.node.name.to_string());
-    let known = Arc::new(Mutex::new(BTreeMap::new()));
+    let known = shared.statics.clone();
     look(&shared, &folder, &node, &known);
     let uids = known.lock().values().map(|pod: &Arc<Pod>| pod.metadata.uid.clone()).collect();
     tokio::spawn(follow(shared, folder, node, known));
     uids
 }
 
-type Known = Arc<Mutex<BTreeMap<PathBuf, Arc<Pod>>>>;
+/// The pods of manifests, by file.
+pub type Known = Arc<Mutex<BTreeMap<PathBuf, Arc<Pod>>>>;
+
+/// Makes a mirror again that somebody has deleted, or is deleting, while its original runs on.
+pub fn restore_mirror(shared: &Arc<Shared>, mirrored: &Pod) {
+    let Some(hash) = mirrored.metadata.annotations.get(MIRROR) else { return };
+    let original = shared.statics.lock().values().find(|pod| pod.metadata.uid == *hash).cloned();
+    if let Some(original) = original {
+        let node = shared.facts.name.to_string();
+        tokio::spawn(mirror(shared.clone(), original, node));
+    }
+}
 
 async fn follow(shared: Arc<Shared>, folder: PathBuf, node: String, known: Known) {
     use nix::sys::inotify::AddWatchFlags;
@@ -89,13 +100,15 @@ fn look(shared: &Arc<Shared>, folder: &Path, node: &str, known: &Known) {
             tokio::spawn(remove_mirror(shared.client.clone(), old.clone()));
         }
     }
-    for (path, new) in &found {
-        if known.get(path).is_none_or(|old| old.metadata.uid != new.metadata.uid) {
-            shared.set(Desired { pod: new.clone(), gone: false, is_static: true });
-            tokio::spawn(mirror(shared.clone(), new.clone(), node.to_owned()));
-        }
-    }
+    let fresh =
+        found.iter().filter(|(path, new)| known.get(*path).is_none_or(|old| old.metadata.uid != new.metadata.uid));
+    let fresh: Vec<Arc<Pod>> = fresh.map(|(_, new)| new.clone()).collect();
     *known = found;
+    drop(known);
+    for new in fresh {
+        shared.set(Desired { pod: new.clone(), gone: false, is_static: true });
+        tokio::spawn(mirror(shared.clone(), new, node.to_owned()));
+    }
 }
 
 /// A pod out of a manifest, with defaults, bound to this node. Its uid changes with its contents.
@@ -143,24 +156,35 @@ fn every_taint() -> Vec<api::core::nodeselector::Toleration> {
 /// Makes the mirror, in place of an older one.
 async fn mirror(shared: Arc<Shared>, pod: Arc<Pod>, node: String) {
     loop {
-        match make_mirror(&shared.client, &pod, &node).await {
-            Ok(()) => return,
-            Err(status) => tracing::debug!(pod = pod.metadata.name, %status, "a static pod has no mirror yet"),
+        // Its manifest may have gone meanwhile.
+        if !shared.statics.lock().values().any(|known| known.metadata.uid == pod.metadata.uid) {
+            return;
+        }
+        match make_mirror(&shared, &pod, &node).await {
+            Ok(()) => return shared.retell(&pod.metadata.uid),
+            Err(status) => tracing::info!(pod = pod.metadata.name, %status, "a static pod has no mirror yet"),
         }
         tokio::time::sleep(RETRY).await;
     }
 }
 
-async fn make_mirror(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> {
-    let meta = &pod.metadata;
+async fn make_mirror(shared: &Shared, pod: &Pod, node: &str) -> Result<(), Status> {
+    let (meta, client) = (&pod.metadata, &shared.client);
     let hash = meta.annotations.get(HASH).cloned().unwrap_or_default();
-    if let Some(known) = client.try_get::<Pod>(&meta.namespace, &meta.name).await? {
+    // A node may not ask for pods that are not there, but it follows all of its own.
+    if let Some(known) = shared.mirror(&meta.namespace, &meta.name) {
         if known.metadata.annotations.get(MIRROR) == Some(&hash) && known.metadata.deletion_timestamp.is_none() {
             return Ok(());
         }
-        let mut options = apimachinery::Map::new();
+        let mut options = match Client::only_uid(&known.metadata.uid) {
+            Value::Map(map) => map,
+            _ => apimachinery::Map::new(),
+        };
         options.insert("gracePeriodSeconds", 0i64);
-        client.delete_with::<Pod>(&meta.namespace, &meta.name, Value::Map(options)).await?;
+        match client.delete_with::<Pod>(&meta.namespace, &meta.name, Value::Map(options)).await {
+            Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
+            _ => {}
+        }
     }
     let owner: Node = client.get("", node).await?;
     let mut mirror = Pod { spec: PodSpec { ..pod.spec.clone() }, metadata: meta.clone(), ..Pod::default() };

@@ -13,10 +13,19 @@ use smol_str::SmolStr;
 
 use crate::observed::{Observed, Seen, State};
 use crate::probes::ProbeState;
+use crate::resize::{self, Given, Progress};
 use crate::restart;
 
 /// Conditions that the node owns; all others are left as they are.
-pub const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: &[&str] = &[
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    resize::PENDING,
+    resize::IN_PROGRESS,
+];
 
 /// What ended a pod other than its containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +43,14 @@ pub struct Inputs<'a> {
     /// Nothing will be started any more.
     pub ending: bool,
     pub node_ips: &'a [String],
+    /// What running containers have; those that are not in it have what they were granted.
+    pub given: &'a Given,
+    pub resize: &'a Progress,
     /// Seconds since 1970.
     pub now: i64,
 }
 
-/// The status of a pod. `pod.status` is the one before.
+/// The status of a pod, whose spec has the resources that it was granted. `pod.status` is the one before.
 pub fn status(pod: &Pod, seen: &Observed, inputs: &Inputs<'_>) -> PodStatus {
     let old = &pod.status;
     let mut status = old.clone();
@@ -122,12 +134,10 @@ fn container_status(
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     };
-    if !container.resources.limits.is_empty() || !container.resources.requests.is_empty() {
-        status.allocated_resources = container.resources.requests.clone();
-        status.resources = Some(container.resources.clone());
-    } else {
-        status.resources = Some(Default::default());
-    }
+    let running = seen.latest(&container.name).filter(|latest| latest.state == State::Running);
+    let given = running.and_then(|running| inputs.given.get(&running.id));
+    status.allocated_resources = container.resources.requests.clone();
+    status.resources = Some(given.unwrap_or(&container.resources).clone());
     let waiting = |reason: &str, message: &str| ContainerState {
         waiting: Some(ContainerStateWaiting { reason: reason.into(), message: message.into() }),
         ..ContainerState::default()
@@ -331,6 +341,10 @@ fn conditions(pod: &Pod, seen: &Observed, inputs: &Inputs<'_>, status: &mut PodS
     set(pod, status, inputs.now, "Ready", pod_ok, pod_reason, &pod_message);
     set(pod, status, inputs.now, "ContainersReady", ok, reason, &message);
     set(pod, status, inputs.now, "PodScheduled", true, "", "");
+
+    let resizes = inputs.resize.conditions(&status.conditions, inputs.now);
+    status.conditions.retain(|c| c.type_ != resize::PENDING && c.type_ != resize::IN_PROGRESS);
+    status.conditions.extend(resizes);
 }
 
 fn initialized(pod: &Pod, status: &PodStatus) -> (bool, &'static str, String) {
@@ -456,6 +470,8 @@ mod tests {
             verdict: None,
             ending: false,
             node_ips: &["192.0.2.1".into()],
+            given: &Given::new(),
+            resize: &Progress::default(),
             now: 50,
         };
         status(pod, &Observed { sandboxes, containers }, &inputs)

@@ -1,16 +1,20 @@
 //! One pod's task: looks, plans, acts, tells; until the pod is gone.
 
-use std::collections::HashMap;
+mod resources;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::core::pod::Pod;
 use api::core::pod::container::Container;
-use api::core::pod::status::PodStatus;
+use api::core::pod::status::{PodCondition, PodStatus};
 use apimachinery::{Api, Map, Value};
 use client::events::Subject;
 use client::{Client, PatchKind};
 use cri::v1;
+use parking_lot::Mutex;
 use smol_str::SmolStr;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -18,6 +22,7 @@ use tokio::time::Instant;
 use crate::node_agent::Shared;
 use crate::observed::{HASH, Observed, Seen, State};
 use crate::plan::{self, Kill, Plan, Start};
+use crate::resize::{self, Given, Granted, Progress};
 use crate::restart::{self, Backoff};
 use crate::status::{self, Verdict};
 
@@ -26,6 +31,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Upstream gives a container at least this long, whatever a hook took.
 const SHORTEST_GRACE: i64 = 2;
+/// The API keeps a pod at least this long after its graceful end began: clients expect to find it by their next request,
+/// as they do where a node looks at its containers once a second.
+const SHORTEST_END: Duration = Duration::from_secs(1);
 
 /// What is wanted of a pod.
 #[derive(Clone, Debug)]
@@ -41,14 +49,23 @@ pub struct Desired {
 pub struct Handle {
     pub desired: watch::Sender<Desired>,
     pub wake: Arc<Notify>,
+    /// Set where what failed may succeed now: it is tried again without waiting.
+    pub again: Arc<AtomicBool>,
+    /// Set where the API knows nothing of the pod's status any more.
+    pub retell: Arc<AtomicBool>,
     /// What the worker saw last.
     pub seen: watch::Receiver<Arc<Observed>>,
+    /// The pod with the resources that it was granted, once it was.
+    pub granted: Arc<Mutex<Option<Arc<Pod>>>>,
 }
 
 /// Starts a worker.
 pub fn spawn(shared: Arc<Shared>, desired: Desired) -> Handle {
     let wake = Arc::new(Notify::new());
+    let again = Arc::new(AtomicBool::new(false));
+    let retell = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = watch::channel(desired);
+    let granted: Arc<Mutex<Option<Arc<Pod>>>> = Arc::default();
     let (seen_to, seen) = watch::channel(Arc::new(Observed::default()));
     let uid = receiver.borrow().pod.metadata.uid.clone();
     let worker = Worker {
@@ -57,6 +74,8 @@ pub fn spawn(shared: Arc<Shared>, desired: Desired) -> Handle {
         uid: uid.clone(),
         desired: receiver,
         wake: wake.clone(),
+        again: again.clone(),
+        retell: retell.clone(),
         seen: seen_to,
         messages: HashMap::new(),
         backoff: HashMap::new(),
@@ -65,6 +84,13 @@ pub fn spawn(shared: Arc<Shared>, desired: Desired) -> Handle {
         retry: None,
         sent: None,
         killed: HashMap::new(),
+        replaced: Vec::new(),
+        ending: None,
+        held: granted.clone(),
+        granted: None,
+        given: Given::new(),
+        progress: Progress::default(),
+        limited: None,
     };
     tokio::spawn(async move {
         use futures::FutureExt;
@@ -75,7 +101,7 @@ pub fn spawn(shared: Arc<Shared>, desired: Desired) -> Handle {
         }
         shared.forget(&uid);
     });
-    Handle { desired: sender, wake, seen }
+    Handle { desired: sender, wake, again, retell, seen, granted }
 }
 
 struct Worker {
@@ -84,6 +110,8 @@ struct Worker {
     uid: String,
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
+    again: Arc<AtomicBool>,
+    retell: Arc<AtomicBool>,
     seen: watch::Sender<Arc<Observed>>,
     /// Termination messages by container.
     messages: HashMap<String, String>,
@@ -97,6 +125,17 @@ struct Worker {
     sent: Option<PodStatus>,
     /// Containers that were told to stop, so that events say so once.
     killed: HashMap<String, ()>,
+    /// Containers that were stopped in the last round to be started anew.
+    replaced: Vec<SmolStr>,
+    /// When the pod's end began.
+    ending: Option<Instant>,
+    /// Shows others what was granted.
+    held: Arc<Mutex<Option<Arc<Pod>>>>,
+    granted: Option<Granted>,
+    given: Given,
+    progress: Progress,
+    /// What the pod's control group was limited to before a resize that is not done yet.
+    limited: Option<v1::LinuxContainerResources>,
 }
 
 /// What one round led to.
@@ -152,6 +191,9 @@ impl Worker {
 
     async fn round(&mut self, desired: &Desired) -> Round {
         let pod = &desired.pod;
+        if self.retell.swap(false, Ordering::Relaxed) {
+            self.sent = None;
+        }
         let seen = match self.observe().await {
             Ok(seen) => seen,
             Err(error) => {
@@ -170,18 +212,26 @@ impl Worker {
         if over {
             return self.finish(desired, seen).await;
         }
+        let pod = &self.resources_of(pod);
         let plan = self.plan(pod, &seen);
         if plan.end {
             return self.finish(desired, seen).await;
         }
+        self.note_resize(pod, &seen);
         self.note_backoff(pod, &plan);
-        self.tell(pod, &seen, false).await;
-        if plan.kill.is_empty() && plan.sandbox.is_none() && plan.start.is_empty() {
+        // Between the end of a container and its successor, which starts at once, there is nothing to tell.
+        if !self.restarts_at_once(pod, &plan).await {
+            self.tell(pod, &seen, false).await;
+        }
+        if plan.kill.is_empty() && plan.sandbox.is_none() && plan.resize.is_empty() && plan.start.is_empty() {
             let wake = plan.backing_off.iter().map(|(_, nanos)| Duration::from_nanos((*nanos).max(0) as u64)).min();
             self.tidy(pod, &seen).await;
             let deadline = self.deadline(pod);
             let wake = wake.map(|wait| Instant::now() + wait);
             return Round::Wait([wake, deadline].into_iter().flatten().min());
+        }
+        if self.again.swap(false, Ordering::Relaxed) {
+            self.retry = None;
         }
         // What failed just now waits, unless something changed in between.
         if let Some((until, _)) = self.retry
@@ -205,6 +255,22 @@ impl Worker {
         }
     }
 
+    /// Whether all that was just stopped is what starts now, with images that are here.
+    async fn restarts_at_once(&mut self, pod: &Pod, plan: &Plan) -> bool {
+        let replaced = std::mem::take(&mut self.replaced);
+        let starts = |name: &SmolStr| plan.start.iter().any(|start| start.name == *name);
+        if replaced.is_empty() || !plan.kill.is_empty() || plan.sandbox.is_some() || !replaced.iter().all(starts) {
+            return false;
+        }
+        for name in &replaced {
+            let Some(container) = find(pod, name) else { return false };
+            if !self.shared.images.is_here(&container.image).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits longer each time.
     fn fail(&mut self) -> Round {
         let delay = self.retry.map_or(FIRST_RETRY, |(_, delay)| (delay * 2).min(LONGEST_RETRY));
@@ -218,7 +284,13 @@ impl Worker {
         plan::plan(
             pod,
             seen,
-            &plan::Inputs { probe: &probe, backoff: &self.backoff, hash: &definition, now: crate::nanos() },
+            &plan::Inputs {
+                probe: &probe,
+                backoff: &self.backoff,
+                hash: &definition,
+                change: &|container, running| resize::change(container, self.given.get(&running.id)),
+                now: crate::nanos(),
+            },
         )
     }
 
@@ -285,8 +357,10 @@ impl Worker {
             futures::future::join_all(kills).await;
             for kill in &plan.kill {
                 self.killed.insert(kill.id.clone(), ());
+                self.replaced.push(kill.name.clone());
             }
         }
+        self.resize(pod, plan).await?;
         let (sandbox, config, ips) = match plan.sandbox {
             Some(attempt) => self.make_sandbox(pod, seen, attempt).await?,
             None if plan.start.is_empty() => return Ok(()),
@@ -344,6 +418,10 @@ impl Worker {
         if let Err(error) = self.shared.volumes.mount(pod, &[]).await {
             self.shared.recorder.warning(&subject(pod, ""), "FailedMount", error.to_string());
             return Err(());
+        }
+        self.shared.weigh();
+        if let Err(error) = self.shared.groups.set(pod, crate::spec::resources::of_pod(pod)).await {
+            tracing::warn!(pod = self.name(), error, "a pod's control group has no limits");
         }
         let config = match crate::spec::sandbox(pod, &self.shared.facts, attempt) {
             Ok(config) => config,
@@ -423,6 +501,7 @@ impl Worker {
             self.shared.recorder.warning(&about, "Failed", format!("Error: {error}"));
             return Err(("RunContainerError".into(), error.to_string()));
         }
+        self.given.insert(id.clone(), container.resources.clone());
         self.shared.recorder.normal(&about, "Started", "Container started");
         if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref())
             && let Err(error) =
@@ -563,6 +642,7 @@ impl Worker {
     /// A pod that is to go: everything is stopped, told, taken away, and the API forgets it.
     async fn end(&mut self, desired: &Desired, seen: Observed) -> Round {
         let pod = &desired.pod;
+        let begun = *self.ending.get_or_insert_with(Instant::now);
         if seen.running().next().is_some() {
             let grace = if desired.gone && pod.metadata.deletion_timestamp.is_none() {
                 pod_grace(pod)
@@ -583,6 +663,11 @@ impl Worker {
             return self.fail();
         }
         if !desired.gone && !desired.is_static {
+            // Whoever asked for a graceful end can look at it once, however fast the containers were.
+            let graceful = pod.metadata.deletion_grace_period_seconds.is_some_and(|seconds| seconds > 0);
+            if graceful && begun.elapsed() < SHORTEST_END {
+                return Round::Wait(Some(begun + SHORTEST_END));
+            }
             let deleted =
                 self.client.delete_with::<Pod>(&pod.metadata.namespace, &pod.metadata.name, at_once(&self.uid));
             match deleted.await {
@@ -602,6 +687,10 @@ impl Worker {
                 tracing::warn!(pod = self.name(), %error, "a pod sandbox could not be removed");
                 return self.fail();
             }
+        }
+        if let Err(error) = self.shared.groups.remove(&self.uid).await {
+            tracing::warn!(pod = self.name(), error, "a pod's control group could not be removed");
+            return self.fail();
         }
         self.shared.images.forget(&self.uid);
         self.shared.remove_logs(pod);
@@ -653,7 +742,10 @@ impl Worker {
             self.waiting.remove(&container.name);
         }
         let probe = |id: &str| self.shared.probes.state(id);
-        let mut base = (**pod).clone();
+        let mut base = match &self.granted {
+            Some(granted) => (*granted.apply(pod)).clone(),
+            None => (**pod).clone(),
+        };
         if let Some(sent) = &self.sent {
             // Our own last word may be newer than what we have heard back; other writers' conditions are not.
             let others = base.status.conditions.iter().filter(|c| !status::OWNED.contains(&c.type_.as_str())).cloned();
@@ -670,6 +762,8 @@ impl Worker {
                 verdict: self.verdict.as_ref(),
                 ending,
                 node_ips: &self.shared.ips,
+                given: &self.given,
+                resize: &self.progress,
                 now: crate::seconds(),
             },
         );
@@ -678,7 +772,8 @@ impl Worker {
         }
         // A static pod's mirror has an identity of its own.
         let uid = (!crate::static_pods::is_static(pod)).then_some(pod.metadata.uid.as_str());
-        let Some(patch) = difference(uid, &new) else { return true };
+        let before = pod.status.conditions.iter().chain(self.sent.iter().flat_map(|sent| &sent.conditions));
+        let Some(patch) = difference(uid, &new, before) else { return true };
         let meta = &pod.metadata;
         match self.client.patch::<Pod>(&meta.namespace, &meta.name, "status", PatchKind::Strategic, patch).await {
             Ok(_) => {
@@ -695,11 +790,40 @@ impl Worker {
     }
 }
 
-/// The patch that tells a status whole, but for conditions of others. Keys that are not in it are taken away.
-fn difference(uid: Option<&str>, status: &PodStatus) -> Option<Value> {
+/// The patch that tells a status whole, but for conditions of others. Keys that are not in it are taken away, and so are
+/// own conditions that were told before.
+fn difference<'a>(
+    uid: Option<&str>,
+    status: &PodStatus,
+    before: impl Iterator<Item = &'a PodCondition>,
+) -> Option<Value> {
     let Value::Map(mut tree) = status.to_value() else { return None };
+    let before: Vec<&PodCondition> = before.collect();
     let own = status.conditions.iter().filter(|c| status::OWNED.contains(&c.type_.as_str()));
-    tree.insert("conditions", own.map(Api::to_value).collect::<Vec<_>>());
+    let whole = |condition: &PodCondition| {
+        let mut tree = condition.to_value();
+        // What is empty now and was not has to be said.
+        let old = before.iter().filter(|old| old.type_ == condition.type_);
+        for (key, had) in old.flat_map(|old| [("reason", &old.reason), ("message", &old.message)]) {
+            if let Some(map) = tree.as_map_mut().filter(|map| !had.is_empty() && map.get(key).is_none()) {
+                map.insert(key, Value::Null);
+            }
+        }
+        tree
+    };
+    let mut conditions: Vec<Value> = own.map(whole).collect();
+    let gone: BTreeSet<&str> = before
+        .iter()
+        .map(|c| c.type_.as_str())
+        .filter(|t| status::OWNED.contains(t) && !status.conditions.iter().any(|c| c.type_ == *t))
+        .collect();
+    for type_ in gone {
+        let mut directive = Map::new();
+        directive.insert("type", type_);
+        directive.insert("$patch", "delete");
+        conditions.push(Value::Map(directive));
+    }
+    tree.insert("conditions", conditions);
     for key in ["message", "reason", "podIP", "podIPs"] {
         if tree.get(key).is_none() {
             tree.insert(key, Value::Null);
@@ -806,9 +930,17 @@ mod tests {
         let text = r#"{"phase":"Running","qosClass":"Burstable","conditions":[{"type":"x/y","status":"True"},
             {"type":"Ready","status":"True"}]}"#;
         let tree = apimachinery::codec::json::parse(text.as_bytes()).unwrap();
-        let patch = difference(Some("u"), &PodStatus::from_value(&tree).unwrap()).unwrap();
+        let gone = PodCondition { type_: "PodResizePending".into(), ..PodCondition::default() };
+        let other = PodCondition { type_: "x/z".into(), ..PodCondition::default() };
+        let unready = PodCondition { type_: "Ready".into(), reason: "No".into(), ..PodCondition::default() };
+        let before = [&gone, &other, &unready].into_iter();
+        let patch = difference(Some("u"), &PodStatus::from_value(&tree).unwrap(), before).unwrap();
         let conditions = patch.at(&["status", "conditions"]).unwrap().as_list().unwrap();
-        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions.len(), 2);
+        assert_eq!(conditions[0].get("reason"), Some(&Value::Null));
+        assert_eq!(conditions[0].get("message"), None);
+        assert_eq!(conditions[1].str_at(&["type"]), Some("PodResizePending"));
+        assert_eq!(conditions[1].str_at(&["$patch"]), Some("delete"));
         assert!(patch.at(&["status", "qosClass"]).is_none());
         assert_eq!(patch.at(&["status", "reason"]), Some(&Value::Null));
     }

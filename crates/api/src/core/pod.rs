@@ -140,6 +140,9 @@ impl Rules for Pod {
         } else if self.spec.resources.is_none() {
             self.spec.resources.clone_from(&old.spec.resources);
         }
+        if cx.subresource == "resize" {
+            prepare::resize(&mut self.spec, &old.spec);
+        }
     }
 
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {

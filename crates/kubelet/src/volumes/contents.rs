@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::core::pod::Pod;
 use api::core::volumes::{DownwardAPIVolumeFile, KeyToPath, Volume, VolumeSource};
 
+use super::certificates::Certificates;
 use super::objects::Watched;
 use super::tokens::Tokens;
 use super::{Entry, bundles};
@@ -108,6 +109,7 @@ pub async fn entries(
     ips: &[IpAddr],
     objects: &Watched,
     tokens: &Arc<Tokens>,
+    certificates: &Certificates,
 ) -> Result<Vec<Entry>, String> {
     let namespace = pod.metadata.namespace.as_str();
     let source = &volume.volume_source;
@@ -125,7 +127,8 @@ pub async fn entries(
     } else if let Some(own) = &source.downward_api {
         downward(pod, node, ips, &own.items, own.default_mode, &mut all)?;
     } else if let Some(projected) = &source.projected {
-        for part in &projected.sources {
+        let mut missing = None;
+        for (index, part) in projected.sources.iter().enumerate() {
             let default = projected.default_mode;
             if let Some(map) = &part.config_map {
                 let name = &map.local_object_reference.name;
@@ -147,9 +150,34 @@ pub async fn entries(
                 let mode = mode(None, default);
                 let contents = bundles::pem(tokens.client(), bundle).await?.into_bytes();
                 put(&mut all, Entry { path: bundle.path.clone(), contents, mode, owner: None });
+            } else if let Some(wanted) = &part.pod_certificate {
+                // All that are needed are asked for at once, not one after the other.
+                let bundle = match certificates.get(pod, &volume.name, index, wanted).await {
+                    Ok(bundle) => bundle,
+                    Err(why) => {
+                        missing.get_or_insert(why);
+                        continue;
+                    }
+                };
+                let (mode, owner) = match wanted.user.or(projected.default_user) {
+                    Some(user) => (0o600, u32::try_from(user).ok()),
+                    None => token_access(pod, mode(None, default)),
+                };
+                let both = format!("{}{}", bundle.key, bundle.chain);
+                let files = [
+                    (&wanted.credential_bundle_path, both),
+                    (&wanted.key_path, bundle.key),
+                    (&wanted.certificate_chain_path, bundle.chain),
+                ];
+                for (path, contents) in files.into_iter().filter(|(path, _)| !path.is_empty()) {
+                    put(&mut all, Entry { path: path.clone(), contents: contents.into_bytes(), mode, owner });
+                }
             } else {
                 return Err("this source of a projected volume is not supported by this node".to_owned());
             }
+        }
+        if let Some(why) = missing {
+            return Err(why);
         }
     }
     Ok(all)

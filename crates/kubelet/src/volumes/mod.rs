@@ -4,6 +4,7 @@
 //! `volumes/kubernetes.io~<plugin>/<name>`, `volume-subpaths`, `containers/<name>/<attempt>`, `etc-hosts`.
 
 mod bundles;
+mod certificates;
 mod claims;
 mod contents;
 mod hosts;
@@ -19,13 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::core::pod::Pod;
-use api::core::pod::container::Container;
+use api::core::pod::container::{Container, VolumeMount};
 use api::core::volumes::Volume;
-use client::Client;
+use client::{Client, Recorder};
 use cri::v1;
 use parking_lot::Mutex;
 
 use crate::spec::{NodeFacts, env, resources};
+use certificates::Certificates;
 use objects::Watched;
 use tokens::Tokens;
 
@@ -51,6 +53,7 @@ pub struct Volumes {
     node: Arc<NodeFacts>,
     objects: Watched,
     tokens: Arc<Tokens>,
+    certificates: Certificates,
     /// Where volumes are that are not below the pod's folder, by pod and volume.
     outside: Mutex<HashMap<(String, String), PathBuf>>,
     /// One thing at a time is done to a pod's files: its worker mounts them, changes of objects refresh them.
@@ -74,12 +77,24 @@ fn always_read_only(pod: &Pod, name: &str) -> bool {
     contents::plugin(source).is_some() || source.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only)
 }
 
+/// A mount of an image, which no container can write to.
+fn image_mount(mount: &VolumeMount, reference: &str) -> v1::Mount {
+    v1::Mount {
+        container_path: mount.mount_path.clone(),
+        image: Some(v1::ImageSpec { image: reference.to_owned(), ..Default::default() }),
+        image_sub_path: mount.sub_path.clone(),
+        readonly: true,
+        ..Default::default()
+    }
+}
+
 impl Volumes {
-    /// `changed` is called with a pod's uid when a ConfigMap, a Secret or a token of it is to be renewed.
-    pub fn new(client: Client, node: Arc<NodeFacts>, changed: Changed) -> Volumes {
+    /// `changed` is called with a pod's uid when a ConfigMap, a Secret, a token or a certificate of it is to be renewed.
+    pub fn new(client: Client, node: Arc<NodeFacts>, recorder: Recorder, changed: Changed) -> Volumes {
         Volumes {
             objects: Watched::new(client.clone(), changed.clone()),
-            tokens: Arc::new(Tokens::new(client.clone(), changed)),
+            tokens: Arc::new(Tokens::new(client.clone(), changed.clone())),
+            certificates: Certificates::new(client.clone(), node.name.clone(), recorder, changed),
             client,
             node,
             outside: Mutex::default(),
@@ -141,6 +156,10 @@ impl Volumes {
             self.outside.lock().insert((uid.clone(), volume.name.clone()), PathBuf::from(&host.path));
             return Ok(());
         }
+        // The runtime mounts an image itself, out of what was pulled for the container.
+        if source.image.is_some() {
+            return Ok(());
+        }
         if let Some(empty) = &source.empty_dir {
             let folder = self.folder(uid, "empty-dir", &volume.name);
             return places::empty_dir(&folder, empty, group, self.memory_of(pod));
@@ -162,8 +181,9 @@ impl Volumes {
         if in_memory && !linux::mount::is_mount_point(&folder).map_err(|e| Error::Mount(e.to_string()))? {
             linux::mount::tmpfs(&folder, None, 0o755).map_err(|e| Error::Mount(e.to_string()))?;
         }
-        let entries =
-            contents::entries(pod, volume, &self.node, ips, &self.objects, &self.tokens).await.map_err(bad)?;
+        let (objects, tokens, certificates) = (&self.objects, &self.tokens, &self.certificates);
+        let entries = contents::entries(pod, volume, &self.node, ips, objects, tokens, certificates);
+        let entries = entries.await.map_err(bad)?;
         writer::write(&folder, &entries, group).map_err(|source| Error::File {
             what: "cannot write",
             path: folder,
@@ -217,6 +237,14 @@ impl Volumes {
         let values: HashMap<&str, &str> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().enumerate() {
+            let volume = pod.spec.volumes.iter().find(|volume| volume.name == mount.name);
+            if let Some(source) = volume.and_then(|volume| volume.volume_source.image.as_ref()) {
+                // Until it names an image, the volume is not there.
+                if !source.reference.is_empty() {
+                    mounts.push(image_mount(mount, &source.reference));
+                }
+                continue;
+            }
             let place = self
                 .place_of(pod, &mount.name)
                 .ok_or_else(|| Error::Volume { volume: mount.name.clone(), why: "it is not in place".to_owned() })?;
@@ -293,6 +321,7 @@ impl Volumes {
         let _turn = turn.lock().await;
         self.objects.forget(uid);
         self.tokens.forget(uid);
+        self.certificates.forget(uid);
         self.outside.lock().retain(|(pod, _), _| pod != uid);
         let folder = self.pod_folder(uid);
         let removed = tokio::task::spawn_blocking(move || places::remove(&folder)).await;

@@ -29,6 +29,26 @@ pub(super) fn create(pod: &mut Pod, now: i64) {
     pod.status.qos_class = qos_class(&pod.spec).into();
 }
 
+/// Of what a resize says of containers only their resources and resize policies count. Containers that are others than
+/// before are left to validation.
+pub(super) fn resize(new: &mut PodSpec, old: &PodSpec) {
+    if new.containers.len() != old.containers.len() || new.init_containers.len() != old.init_containers.len() {
+        return;
+    }
+    let keep = |new: &mut Vec<Container>, old: &[Container]| {
+        if new.iter().zip(old).any(|(new, old)| new.name != old.name) {
+            return;
+        }
+        for (new, old) in new.iter_mut().zip(old) {
+            let (resources, resize_policy) = (new.resources.clone(), new.resize_policy.clone());
+            *new = Container { resources, resize_policy, ..old.clone() };
+        }
+    };
+    keep(&mut new.containers, &old.containers);
+    keep(&mut new.init_containers, &old.init_containers);
+    pod_level_requests(new);
+}
+
 /// Turns `matchLabelKeys` and `mismatchLabelKeys` into requirements with the pod's own values.
 fn merge_label_keys(spec: &mut PodSpec, labels: &BTreeMap<String, String>) {
     let require = |selector: &mut LabelSelector, keys: &[String], operator: &str| {

@@ -157,17 +157,31 @@ pub(super) fn ephemeral_containers(errors: &mut Errors, new: &Pod, old: &Pod) {
     }
 }
 
-/// A write to `resize`: CPU and memory of containers alone, within the pod's class of service.
+/// A write to `resize`: CPU and memory alone, of containers and of the pod as a whole, within the pod's class of service.
 pub(super) fn resize(errors: &mut Errors, new: &Pod, old: &Pod) {
     let spec = Path::new("spec");
     if old.metadata.annotations.contains_key("kubernetes.io/config.mirror") {
-        errors.forbidden(&spec, "static pods cannot be resized");
+        errors.forbidden(&Path::new(""), "static pods cannot be resized");
         return;
     }
-    if super::prepare::qos_class(&new.spec) != super::prepare::qos_class(&old.spec) {
-        let message = "Pod QOS Class may not change as a result of resizing";
-        errors.invalid(&spec, old.status.qos_class.as_str(), message);
+    if old.spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        errors.forbidden(&Path::new(""), "windows pods cannot be resized");
+        return;
     }
+    let class = match old.status.qos_class.as_str() {
+        "" => super::prepare::qos_class(&old.spec),
+        class => class,
+    };
+    if super::prepare::qos_class(&new.spec) != class {
+        let message = "Pod QOS Class may not change as a result of resizing";
+        errors.invalid(&spec, new.status.qos_class.as_str(), message);
+    }
+    // A node that says nothing of a running container's resources cannot change them.
+    let running = old.status.container_statuses.iter().find(|status| status.state.running.is_some());
+    if running.is_some_and(|status| status.resources.is_none()) {
+        errors.forbidden(&spec, "Pod running on node without support for resize");
+    }
+    let mut ordered = true;
     for (field, new, old) in [
         ("containers", &new.spec.containers, &old.spec.containers),
         ("initContainers", &new.spec.init_containers, &old.spec.init_containers),
@@ -175,11 +189,24 @@ pub(super) fn resize(errors: &mut Errors, new: &Pod, old: &Pod) {
         let path = spec.child(field);
         if new.len() != old.len() {
             errors.forbidden(&path, format!("{field} may not be added or removed on resize"));
-            return;
+            ordered = false;
+            continue;
         }
-        for (i, (new, old)) in new.iter().zip(old).enumerate() {
-            resized_container(errors, &path.index(i), new, old, field == "initContainers");
+        for (i, _) in new.iter().zip(old).enumerate().filter(|(_, (new, old))| new.name != old.name) {
+            let message = format!("{field} may not be renamed or reordered on resize");
+            errors.forbidden(&path.index(i).child("name"), message);
+            ordered = false;
         }
+    }
+    if !ordered {
+        return;
+    }
+    resized_whole(errors, &spec, new.spec.resources.as_ref(), old.spec.resources.as_ref());
+    for (i, (new, old)) in new.spec.containers.iter().zip(&old.spec.containers).enumerate() {
+        resized_container(errors, &spec.child("containers").index(i), new, old, false);
+    }
+    for (i, (new, old)) in new.spec.init_containers.iter().zip(&old.spec.init_containers).enumerate() {
+        resized_container(errors, &spec.child("initContainers").index(i), new, old, true);
     }
     let mut munged = new.spec.clone();
     munged.containers.clone_from(&old.spec.containers);
@@ -190,29 +217,54 @@ pub(super) fn resize(errors: &mut Errors, new: &Pod, old: &Pod) {
     }
 }
 
-fn resized_container(errors: &mut Errors, path: &Path<'_>, new: &Container, old: &Container, init: bool) {
-    if init && new != old && old.restart_policy.as_deref() != Some("Always") {
-        errors.forbidden(&Path::new("spec"), "resources for non-sidecar init containers are immutable");
-        return;
+/// Reports requests and limits that are missing although they were there.
+fn kept(errors: &mut Errors, path: &Path<'_>, new: &ResourceRequirements, old: &ResourceRequirements, what: &str) {
+    for (kind, new, old) in [("requests", &new.requests, &old.requests), ("limits", &new.limits, &old.limits)] {
+        if old.keys().any(|resource| !new.contains_key(resource)) {
+            errors.forbidden(&path.child(kind), format!("{what} {kind} cannot be removed"));
+        }
     }
+}
+
+fn resized_whole(
+    errors: &mut Errors,
+    spec: &Path<'_>,
+    new: Option<&ResourceRequirements>,
+    old: Option<&ResourceRequirements>,
+) {
+    let path = spec.child("resources");
+    let none = ResourceRequirements::default();
+    match (new, old) {
+        (None, None) => return,
+        (None, Some(_)) => {
+            errors.forbidden(&path, "pod-level resources cannot be removed");
+            return;
+        }
+        (Some(new), Some(old)) => kept(errors, &path, new, old, "pod-level resource"),
+        (Some(_), None) => {}
+    }
+    let (mut munged, old) = (new.unwrap_or(&none).clone(), old.unwrap_or(&none));
+    keep_other_resources(&mut munged, old);
+    if munged != *old {
+        errors.forbidden(spec, "only cpu and memory resources are mutable at pod-level");
+    }
+}
+
+fn resized_container(errors: &mut Errors, path: &Path<'_>, new: &Container, old: &Container, init: bool) {
+    kept(errors, &path.child("resources"), &new.resources, &old.resources, "resource");
     let mut munged = new.clone();
     keep_other_resources(&mut munged.resources, &old.resources);
     if munged != *old {
-        let message = if init {
-            "only cpu and memory resources for sidecar containers are mutable"
-        } else {
-            "only cpu and memory resources are mutable"
-        };
-        errors.forbidden(path, message);
-    }
-    for (kind, new, old) in [
-        ("limits", &new.resources.limits, &old.resources.limits),
-        ("requests", &new.resources.requests, &old.resources.requests),
-    ] {
-        let removed = ["cpu", "memory"].into_iter().any(|r| old.contains_key(r) && !new.contains_key(r));
-        if removed {
-            errors.forbidden(&path.child("resources").child(kind), format!("resource {kind} cannot be removed"));
+        match init {
+            true => errors.forbidden(path, "only cpu and memory resources for init or sidecar containers are mutable"),
+            false => errors.forbidden(&Path::new("spec"), "only cpu and memory resources are mutable"),
         }
+    }
+    let sidecar = old.restart_policy.as_deref() == Some("Always");
+    let restarts = new.resize_policy.iter().any(|policy| policy.restart_policy == "RestartContainer");
+    if init && !sidecar && new != old && restarts {
+        let message = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+        errors.forbidden(path, message);
     }
 }
 
