@@ -120,7 +120,7 @@ async fn validate(world: &World, a: &mut Attributes<'_>) -> Result<(), Status> {
                         match action.as_str() {
                             "Deny" if denied.is_none() => {
                                 let Failure { message, reason } = &failure;
-                                denied = Some((who.clone(), Failure { message: message.clone(), reason: *reason }));
+                                denied = Some((who.clone(), Failure { message: message.clone(), reason }));
                             }
                             "Warn" => a.cx.warn(format!(
                                 "Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{binding_name}': {}",
