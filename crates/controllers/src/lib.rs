@@ -24,6 +24,7 @@ pub mod pod_gc;
 pub mod protection;
 pub mod replicaset;
 pub mod resource_quota;
+pub mod role_aggregation;
 pub mod root_ca;
 pub mod service_account;
 mod shared;
@@ -73,6 +74,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "pv-protection-controller", run: |cx| protection::run_volumes(cx).boxed() },
     Controller { name: "volumeattributesclass-protection-controller", run: |cx| protection::run_classes(cx).boxed() },
     Controller { name: "pod-garbage-collector", run: |cx| pod_gc::run(cx).boxed() },
+    Controller { name: "clusterrole-aggregation-controller", run: |cx| role_aggregation::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
     Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },
     Controller { name: "endpoint-controller", run: |cx| endpoints::run(cx).boxed() },
