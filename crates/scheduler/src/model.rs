@@ -137,6 +137,10 @@ pub struct Spread {
     pub required: bool,
     pub selector: LabelSelector,
     pub min_domains: i64,
+    /// Nodes that the pod's node selector and affinity leave out are no domains.
+    pub honors_affinity: bool,
+    /// Nodes whose taints the pod does not tolerate are no domains.
+    pub honors_taints: bool,
 }
 
 /// What a pod asks of a node.
@@ -371,6 +375,8 @@ fn spreads(pod: &Value, labels: &Map) -> Vec<Spread> {
                 required: constraint.str_at(&["whenUnsatisfiable"]) != Some("ScheduleAnyway"),
                 selector: LabelSelector::from_value(Some(&selector)).unwrap_or_else(|_| LabelSelector::nothing()),
                 min_domains: constraint.get("minDomains").and_then(Value::as_i64).unwrap_or(1),
+                honors_affinity: constraint.str_at(&["nodeAffinityPolicy"]) != Some("Ignore"),
+                honors_taints: constraint.str_at(&["nodeTaintsPolicy"]) == Some("Honor"),
             }
         })
         .collect()

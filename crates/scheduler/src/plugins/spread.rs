@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::Value;
 
-use super::{Candidate, nodes};
+use super::{Candidate, nodes, taints};
 use crate::model::{PodInfo, Spread};
 
 /// How many selected pods each domain has, among the nodes that the pod could go to at all.
@@ -13,7 +13,9 @@ fn domains<'a>(c: &Candidate<'a>, spread: &Spread) -> BTreeMap<&'a str, i64> {
     for (node, state) in c.cache.nodes() {
         let Some(domain) = node.label(&spread.topology_key) else { continue };
         let candidate = Candidate { pod: c.pod, node, state, cache: c.cache };
-        if nodes::affinity(&candidate).is_err() {
+        if (spread.honors_affinity && nodes::affinity(&candidate).is_err())
+            || (spread.honors_taints && taints::filter(&candidate).is_err())
+        {
             continue;
         }
         let count = state.pods.values().filter(|pod| counts_for(pod, c.pod, spread)).count() as i64;

@@ -74,6 +74,13 @@ fn pods_go_where_they_fit() {
             "b".into(),
         ),
         (
+            // A node that is out of reach holds nothing back.
+            r#"{"metadata":{"labels":{"app":"w"}},"spec":{"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone",
+                "whenUnsatisfiable":"DoNotSchedule","nodeTaintsPolicy":"Honor","labelSelector":{"matchLabels":{"app":"w"}}}]}}"#.into(),
+            vec![r#"{"metadata":{"labels":{"app":"w"}},"spec":{}}"#],
+            "a".into(),
+        ),
+        (
             r#"{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[
                 {"matchExpressions":[{"key":"size","operator":"Gt","values":["4"]}]}]}}}}}"#.into(),
             vec![],
