@@ -126,10 +126,28 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
             return Err(Status::new(404, "NotFound", format!("{resource}/{subresource} cannot be connected to")));
         }
     };
-    if target.subresource == "log" && socket::is_asked(&request.parts.headers) {
+    if target.subresource != "log" {
+        return pass_on(server, request, onward).await;
+    }
+    if socket::is_asked(&request.parts.headers) {
         return logs(server, request, onward).await;
     }
-    pass_on(server, request, onward).await
+    let response = pass_on(server, request, onward).await?;
+    if response.status().is_success() { Ok(response) } else { Err(refusal_of(response).await) }
+}
+
+/// What a kubelet says, as plain text, why it shows no logs, as a Status, which clients can show.
+async fn refusal_of(response: Response) -> Status {
+    const LONGEST: usize = 50_000;
+    let code = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), LONGEST).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+    match code.as_u16() {
+        500 => Status::internal(text),
+        400 => Status::bad_request(text),
+        404 => Status::new(404, "NotFound", text),
+        code => Status::new(code, "", text),
+    }
 }
 
 /// Logs for a client that wants them as messages of a WebSocket.
@@ -140,9 +158,8 @@ async fn logs(server: &Arc<ApiServer>, request: Request, onward: Onward) -> Resu
     let body = transport::body::empty();
     let asked = http::Request::builder().uri(uri).body(body).map_err(Status::internal)?;
     let response = client.send_within(ANSWER, asked).await.map_err(gone)?;
-    // A refusal is an answer like any other.
     if response.status() != http::StatusCode::OK {
-        return Ok(stream_back(response));
+        return Err(refusal_of(stream_back(response)).await);
     }
     let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     socket::stream(&parts.headers, upgrade, response.into_body())

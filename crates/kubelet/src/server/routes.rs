@@ -189,8 +189,7 @@ async fn log(
                 id
             }
             None => {
-                let about = format!("\"{pod}\" in namespace \"{namespace}\"");
-                let message = format!("previous terminated container \"{name}\" in pod {about} not found");
+                let message = format!("previous terminated container \"{name}\" in pod \"{pod}\" not found");
                 return text(StatusCode::BAD_REQUEST, message);
             }
         }
