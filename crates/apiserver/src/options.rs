@@ -1,7 +1,7 @@
 //! Query parameters and option bodies as the engine's options.
 
-use apimachinery::selector::{FieldSelector, LabelSelector};
-use apimachinery::{Map, SmolStr, Status, Value};
+use apimachinery::selector::{FieldSelector, LabelSelector, SelectorError};
+use apimachinery::{Errors, GroupKind, Map, Path, SmolStr, Status, Value};
 use engine::{
     DeleteOptions, ListOptions, Preconditions, Propagation, ResourceVersionMatch, Validation, WatchOptions,
     WriteOptions,
@@ -11,21 +11,54 @@ use http::header::USER_AGENT;
 
 use crate::request::RequestInfo;
 
-fn invalid(text: impl Into<String>) -> Status {
-    Status::bad_request(text)
+/// A field manager's name may be this long, in bytes.
+const MOST_MANAGER: usize = 128;
+
+/// 422 about options of a kind, when there is anything to say.
+fn checked(kind: &str, errors: &Errors) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&GroupKind { group: "meta.k8s.io".into(), kind: kind.into() }, "", errors))
 }
 
-fn dry_run(values: &[&str]) -> Result<bool, Status> {
-    for value in values {
-        if *value != "All" {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                format!("dryRun: Unsupported value: {value:?}: supported values: \"All\""),
-            ));
-        }
+/// An integer of a query, as upstream's converter reads it: a parameter without a value is no number either.
+fn integer(info: &RequestInfo, key: &str) -> Result<Option<i64>, Status> {
+    let Some(text) = info.param(key) else { return Ok(None) };
+    let why = match text.parse::<i64>() {
+        // Rust reads a sign alone, or two, no more than Go does; both read `+5`.
+        Ok(number) => return Ok(Some(number)),
+        Err(error) => match error.kind() {
+            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        },
+    };
+    Err(Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}")))
+}
+
+fn check_dry_run(errors: &mut Errors, values: &[&str]) {
+    if values.iter().any(|value| *value != "All") {
+        let all: Vec<Value> = values.iter().map(|value| Value::from(*value)).collect();
+        errors.not_supported(&Path::new("dryRun"), Value::List(all), &["All"]);
     }
-    Ok(!values.is_empty())
+}
+
+/// What Go prints as it is: letters, marks, numbers, symbols and the space.
+fn is_printable(c: char) -> bool {
+    c == ' '
+        || !(c.is_control()
+            || c.is_whitespace()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}'))
+}
+
+fn check_manager(errors: &mut Errors, name: &str) {
+    let path = Path::new("fieldManager");
+    if name.len() > MOST_MANAGER {
+        errors.too_long(&path, MOST_MANAGER);
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| !is_printable(*c)) {
+        errors.invalid(&path, name, format!("invalid character U+{:04X} (at position {at})", c as u32));
+    }
 }
 
 fn tree(kind: &str, members: Vec<(&'static str, Value)>) -> Value {
@@ -48,33 +81,38 @@ fn manager(info: &RequestInfo, headers: &HeaderMap) -> SmolStr {
     if product.is_empty() { "unknown".into() } else { product.chars().take(128).collect::<String>().into() }
 }
 
-/// CreateOptions, UpdateOptions and PatchOptions.
+/// CreateOptions and UpdateOptions.
 pub fn write(info: &RequestInfo, headers: &HeaderMap, kind: &str) -> Result<WriteOptions, Status> {
-    let dry: Vec<&str> = info.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
-    let dry_run = dry_run(&dry)?;
-    if let Some(name) = info.param("fieldManager")
-        && (name.len() > 128 || name.chars().any(|c| c.is_control()))
-    {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "fieldManager: Invalid value: may not be more than 128 bytes and should only contain printable characters",
-        ));
+    read_write(info, headers, kind, Errors::new())
+}
+
+/// PatchOptions: an apply must say who applies, and nothing else can be forced.
+pub fn patch(info: &RequestInfo, headers: &HeaderMap, apply: bool) -> Result<WriteOptions, Status> {
+    let mut errors = Errors::new();
+    if apply && info.param("fieldManager").unwrap_or_default().is_empty() {
+        errors.required(&Path::new("fieldManager"), "is required for apply patch");
     }
+    if !apply && info.param("force").is_some() {
+        errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+    }
+    read_write(info, headers, "PatchOptions", errors)
+}
+
+fn read_write(info: &RequestInfo, headers: &HeaderMap, kind: &str, mut errors: Errors) -> Result<WriteOptions, Status> {
+    check_manager(&mut errors, info.param("fieldManager").unwrap_or_default());
+    let dry: Vec<&str> = info.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
+    check_dry_run(&mut errors, &dry);
     let validation = match info.param("fieldValidation").unwrap_or_default() {
         "" | "Warn" => Validation::Warn,
         "Ignore" => Validation::Ignore,
         "Strict" => Validation::Strict,
         other => {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-                ),
-            ));
+            errors.not_supported(&Path::new("fieldValidation"), other, &["", "Ignore", "Strict", "Warn"]);
+            Validation::Warn
         }
     };
+    checked(kind, &errors)?;
+    let dry_run = !dry.is_empty();
     let field_manager = manager(info, headers);
     let mut members = Vec::new();
     if dry_run {
@@ -86,149 +124,150 @@ pub fn write(info: &RequestInfo, headers: &HeaderMap, kind: &str) -> Result<Writ
     if let Some(name) = info.param("fieldValidation") {
         members.push(("fieldValidation", name.into()));
     }
-    Ok(WriteOptions { field_manager, dry_run, validation, force: info.flag("force"), tree: tree(kind, members) })
+    Ok(WriteOptions { field_manager, dry_run, validation, force: info.truth("force"), tree: tree(kind, members) })
 }
 
-fn version(text: Option<&str>) -> Result<Option<i64>, Status> {
-    match text {
-        None | Some("") => Ok(None),
-        Some(text) => match text.parse::<i64>() {
-            Ok(revision) if revision >= 0 => Ok(Some(revision)),
-            _ => Err(invalid(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))),
-        },
+/// A revision that a client names, or why it is none.
+fn version(info: &RequestInfo) -> Result<Option<i64>, Errors> {
+    let text = info.param("resourceVersion").unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
     }
+    let why = match text.parse::<u64>().map(i64::try_from) {
+        Ok(Ok(revision)) if !text.starts_with('+') => return Ok(Some(revision)),
+        Ok(Err(_)) => "value out of range",
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    let mut errors = Errors::new();
+    errors.invalid(&Path::new("resourceVersion"), text, format!("strconv.ParseUint: parsing {text:?}: {why}"));
+    Err(errors)
 }
 
 fn selectors(info: &RequestInfo) -> Result<(LabelSelector, FieldSelector), Status> {
-    let labels = LabelSelector::parse(info.param("labelSelector").unwrap_or_default())
-        .map_err(|e| invalid(format!("unable to parse requirement: {e}")))?;
-    let fields =
-        FieldSelector::parse(info.param("fieldSelector").unwrap_or_default()).map_err(|e| invalid(e.to_string()))?;
+    let bad = |error: SelectorError| Status::bad_request(error.to_string());
+    let labels = LabelSelector::parse(info.param("labelSelector").unwrap_or_default()).map_err(bad)?;
+    let fields = FieldSelector::parse(info.param("fieldSelector").unwrap_or_default()).map_err(bad)?;
     Ok((labels, fields))
 }
 
 /// ListOptions of a list or deletecollection.
 pub fn list(info: &RequestInfo) -> Result<ListOptions, Status> {
+    let limit = integer(info, "limit")?.unwrap_or(0);
+    integer(info, "timeoutSeconds")?;
     let (labels, fields) = selectors(info)?;
-    let resource_version = version(info.param("resourceVersion"))?;
-    let version_match = match info.param("resourceVersionMatch").unwrap_or_default() {
+    let (version_text, continue_token) =
+        (info.param("resourceVersion").unwrap_or_default(), info.param("continue").unwrap_or_default());
+    let mut errors = Errors::new();
+    let path = Path::new("resourceVersionMatch");
+    let wanted = info.param("resourceVersionMatch").unwrap_or_default();
+    if !wanted.is_empty() {
+        if version_text.is_empty() {
+            errors.forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if !continue_token.is_empty() {
+            errors.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
+        }
+    }
+    let version_match = match wanted {
         "" => None,
-        "Exact" => Some(ResourceVersionMatch::Exact),
+        "Exact" => {
+            if version_text == "0" {
+                errors.forbidden(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            Some(ResourceVersionMatch::Exact)
+        }
         "NotOlderThan" => Some(ResourceVersionMatch::NotOlderThan),
         other => {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                format!(
-                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-                ),
-            ));
+            errors.not_supported(&path, other, &["Exact", "NotOlderThan", ""]);
+            None
         }
     };
-    if version_match.is_some() && resource_version.is_none() {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ));
+    if info.param("sendInitialEvents").is_some() {
+        errors.forbidden(&Path::new("sendInitialEvents"), "sendInitialEvents is forbidden for list");
     }
-    if version_match == Some(ResourceVersionMatch::Exact) && resource_version == Some(0) {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        ));
-    }
-    let limit = match info.param("limit") {
-        None | Some("") => 0,
-        Some(text) => {
-            text.parse::<i64>().map_err(|_| invalid(format!("limit: invalid value {text:?}")))?.max(0) as usize
-        }
-    };
+    checked("ListOptions", &errors)?;
     Ok(ListOptions {
         labels,
         fields,
-        resource_version,
+        resource_version: version(info).map_err(|errors| {
+            let all: Vec<String> = errors.iter().map(|error| error.to_string()).collect();
+            Status::bad_request(format!("invalid resource version: {}", all.join(", ")))
+        })?,
         version_match,
-        limit,
-        continue_token: info.param("continue").unwrap_or_default().into(),
+        limit: usize::try_from(limit).unwrap_or(0),
+        continue_token: continue_token.into(),
     })
 }
 
 /// ListOptions of a watch, and how many seconds it may last.
 pub fn watch(info: &RequestInfo) -> Result<(WatchOptions, Option<u64>), Status> {
+    integer(info, "limit")?;
+    let timeout = integer(info, "timeoutSeconds")?;
     let (labels, fields) = selectors(info)?;
-    let send_initial_events = match info.param("sendInitialEvents") {
-        None | Some("") => None,
-        Some(_) => Some(info.flag("sendInitialEvents")),
-    };
-    let version_match = info.param("resourceVersionMatch").unwrap_or_default();
-    if send_initial_events.is_some() && version_match != "NotOlderThan" {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ));
+    let send_initial_events = info.param("sendInitialEvents").map(|_| info.truth("sendInitialEvents"));
+    let wanted = info.param("resourceVersionMatch").unwrap_or_default();
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = Errors::new();
+    if send_initial_events.is_some() && wanted != "NotOlderThan" {
+        errors.forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
     }
-    if send_initial_events.is_none() && !version_match.is_empty() {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ));
+    if !wanted.is_empty() {
+        if send_initial_events.is_none() {
+            errors.forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+        }
+        if wanted != "NotOlderThan" {
+            errors.not_supported(&path, wanted, &["NotOlderThan"]);
+        }
+        if !info.param("continue").unwrap_or_default().is_empty() {
+            errors.forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
+        }
     }
+    checked("ListOptions", &errors)?;
     let options = WatchOptions {
         labels,
         fields,
-        resource_version: version(info.param("resourceVersion"))?,
+        resource_version: version(info).map_err(|errors| {
+            let resource = GroupKind { group: info.group.clone(), kind: info.resource.clone() };
+            Status::invalid(&resource, "", &errors)
+        })?,
         send_initial_events,
-        bookmarks: info.flag("allowWatchBookmarks"),
+        bookmarks: info.truth("allowWatchBookmarks"),
     };
-    let timeout = info.param("timeoutSeconds").and_then(|t| t.parse().ok()).filter(|t| *t > 0);
-    Ok((options, timeout))
+    Ok((options, timeout.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0)))
 }
 
-/// DeleteOptions from the query and, where there is one, the body.
+/// DeleteOptions: those of the body, or those of the query where there is no body.
 pub fn delete(info: &RequestInfo, body: Option<&Value>) -> Result<DeleteOptions, Status> {
+    let none = RequestInfo::default();
+    let info = if body.is_some() { &none } else { info };
     let mut members: Vec<(&'static str, Value)> = Vec::new();
     let empty = Value::Null;
     let from = body.unwrap_or(&empty);
-    let query = |key: &str| info.param(key).filter(|v| !v.is_empty());
-
-    let grace = match (from.get("gracePeriodSeconds").and_then(Value::as_i64), query("gracePeriodSeconds")) {
-        (Some(seconds), _) => Some(seconds),
-        (None, Some(text)) => {
-            Some(text.parse().map_err(|_| invalid(format!("gracePeriodSeconds: invalid value {text:?}")))?)
-        }
-        (None, None) => None,
+    let grace = match from.get("gracePeriodSeconds").and_then(Value::as_i64) {
+        Some(seconds) => Some(seconds),
+        None => integer(info, "gracePeriodSeconds")?,
     };
     if let Some(seconds) = grace {
         members.push(("gracePeriodSeconds", seconds.into()));
     }
-    let policy = from.str_at(&["propagationPolicy"]).or_else(|| query("propagationPolicy"));
+    let policy = from.str_at(&["propagationPolicy"]).or_else(|| info.param("propagationPolicy"));
     let orphan = from
         .get("orphanDependents")
         .and_then(Value::as_bool)
-        .or_else(|| query("orphanDependents").map(|v| v == "true"));
+        .or_else(|| info.param("orphanDependents").map(|_| info.truth("orphanDependents")));
+    let mut errors = Errors::new();
+    let path = Path::new("propagationPolicy");
+    if let (Some(policy), Some(_)) = (policy, orphan) {
+        errors.invalid(&path, policy, "orphanDependents and deletionPropagation cannot be both set");
+    }
     let propagation = match (policy, orphan) {
-        (Some(_), Some(_)) => {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"\": orphanDependents and deletionPropagation cannot be both set",
-            ));
-        }
-        (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
-        (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
-        (Some("Foreground"), None) => Some(Propagation::Foreground),
-        (Some(other), None) => {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                format!(
-                    "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
-                ),
-            ));
+        (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+        (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+        (Some("Foreground"), _) => Some(Propagation::Foreground),
+        (Some(other), _) => {
+            errors.not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]);
+            None
         }
         (None, None) => None,
     };
@@ -237,7 +276,9 @@ pub fn delete(info: &RequestInfo, body: Option<&Value>) -> Result<DeleteOptions,
     }
     let mut dry: Vec<&str> = info.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()).collect();
     dry.extend(from.get("dryRun").and_then(Value::as_list).unwrap_or_default().iter().filter_map(Value::as_str));
-    let dry_run = dry_run(&dry)?;
+    check_dry_run(&mut errors, &dry);
+    checked("DeleteOptions", &errors)?;
+    let dry_run = !dry.is_empty();
     if dry_run {
         members.push(("dryRun", Value::List(vec!["All".into()])));
     }

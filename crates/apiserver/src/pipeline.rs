@@ -58,6 +58,8 @@ async fn authenticated(server: Arc<ApiServer>, mut request: Request) -> Result<R
     if let Some(gate) = server.gates.of(&request.info.path) {
         return crate::join::handle(gate, request).await;
     }
+    let long_running = is_long_running(&request.info);
+    let limit = if long_running { REQUEST_TIMEOUT } else { time_limit(&request.info)? };
     let user = server.authenticator.authenticate(&request.parts.headers, &request.peer).await?;
     // The token has done its work: nothing downstream, such as a proxied backend, may see it.
     request.parts.headers.remove(http::header::AUTHORIZATION);
@@ -65,24 +67,33 @@ async fn authenticated(server: Arc<ApiServer>, mut request: Request) -> Result<R
     authorize(&server, &user, &request.info).await?;
 
     let cx = Cx::new(Arc::new(user));
-    let long_running = is_long_running(&request.info);
     let routed = route(&server, &cx, request);
     let mut response = if long_running {
         routed.await?
     } else {
-        match tokio::time::timeout(REQUEST_TIMEOUT, routed).await {
+        match tokio::time::timeout(limit, routed).await {
             Ok(answer) => answer?,
             Err(_) => {
-                return Err(Status::new(
-                    504,
-                    "Timeout",
-                    "Timeout: request did not complete within the allotted timeout",
-                ));
+                let why = "Timeout: request did not complete within the allotted timeout";
+                let details = Some(Box::default());
+                return Err(Status { details, ..Status::new(504, "Timeout", why) });
             }
         }
     };
     add_warnings(&cx, &mut response);
     Ok(response)
+}
+
+/// How long a request may take: less than the usual when its client says so.
+fn time_limit(info: &RequestInfo) -> Result<Duration, Status> {
+    let text = info.param("timeout").unwrap_or_default();
+    if text.is_empty() {
+        return Ok(REQUEST_TIMEOUT);
+    }
+    let wanted = apimachinery::time::Duration::parse(text).ok_or_else(|| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"))
+    })?;
+    Ok(if wanted.0 > 0 { wanted.as_std().min(REQUEST_TIMEOUT) } else { REQUEST_TIMEOUT })
 }
 
 /// Refuses with 403 unless some authorizer allows.
@@ -202,7 +213,7 @@ async fn impersonated(server: &ApiServer, request: &Request, user: User) -> Resu
 fn is_long_running(info: &RequestInfo) -> bool {
     info.verb == "watch"
         || matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy")
-        || (info.subresource == "log" && info.flag("follow"))
+        || (info.subresource == "log" && info.truth("follow"))
 }
 
 async fn route(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {

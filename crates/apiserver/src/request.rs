@@ -102,7 +102,7 @@ impl RequestInfo {
         if info.name.is_empty() && info.verb == "delete" {
             info.verb = "deletecollection".into();
         }
-        let watching = legacy_watch || matches!(info.param("watch"), Some("1" | "true" | "True" | "TRUE" | "t" | "T"));
+        let watching = legacy_watch || info.truth("watch");
         if watching && (info.verb == "list" || (legacy_watch && info.verb == "get")) {
             info.verb = "watch".into();
         }
@@ -125,6 +125,11 @@ impl RequestInfo {
     /// The first value of a query parameter.
     pub fn param(&self, key: &str) -> Option<&str> {
         self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// A boolean of a request's options: anything but `0` and `false` means true, presence alone too.
+    pub fn truth(&self, key: &str) -> bool {
+        self.param(key).is_some_and(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
     }
 
     /// A boolean query parameter as Go's ParseBool reads it, with presence alone meaning true.

@@ -16,6 +16,8 @@ use crate::server::ApiServer;
 
 /// A request body may be this long.
 pub const MAX_BODY: usize = 3 << 20;
+/// How long a client whose body is refused may go on sending.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Answers a request for a resource.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {
@@ -57,7 +59,9 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
         "deletecollection" => Verbs::DELETE_COLLECTION,
         _ => return Ok(method_not_allowed(&kind)),
     };
-    if !kind.verbs.has(allowed) {
+    // One object is written at its name.
+    let nameless = target.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch");
+    if !kind.verbs.has(allowed) || nameless {
         return Ok(method_not_allowed(&kind));
     }
     if is_virtual(&kind) {
@@ -94,8 +98,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
             answer(&presenter, &written, &options).await
         }
         "patch" => {
-            let options = options::write(info, &request.parts.headers, "PatchOptions")?;
-            let patch = read_patch(request, &kind, &options).await?;
+            let (patch, options) = read_patch(request, &kind).await?;
             let written = server.engine.patch(cx, &target, &patch, &options).await?;
             answer(&presenter, &written, &options).await
         }
@@ -182,8 +185,7 @@ async fn subresource(server: &Arc<ApiServer>, cx: &Cx, request: Request, target:
                 answer(&presenter, &server.engine.update(cx, &target, tree, &options).await?, &options).await
             }
             "patch" => {
-                let options = options::write(&request.info, &request.parts.headers, "PatchOptions")?;
-                let patch = read_patch(request, &kind, &options).await?;
+                let (patch, options) = read_patch(request, &kind).await?;
                 answer(&presenter, &server.engine.patch(cx, &target, &patch, &options).await?, &options).await
             }
             _ => Ok(method_not_allowed(&kind)),
@@ -215,16 +217,15 @@ async fn scaled(
     let presenter = Presenter { engine: &server.engine, kind: &scale_kind, form, now: server.now() };
     let current = server.engine.get(cx, &target).await?;
     let view = scale::view(&server.engine.tree(&current, &target.kind).await?, paths);
-    let options = match request.info.verb.as_str() {
-        "get" => return presenter.tree(200, view),
-        "update" => options::write(&request.info, &request.parts.headers, "UpdateOptions")?,
-        "patch" => options::write(&request.info, &request.parts.headers, "PatchOptions")?,
-        _ => return Ok(method_not_allowed(&target.kind)),
-    };
-    let wanted = if request.info.verb == "update" {
-        read_object(cx, request, &scale_kind, options.validation).await?
+    let (wanted, options) = if request.info.verb == "get" {
+        return presenter.tree(200, view);
+    } else if request.info.verb == "update" {
+        let options = options::write(&request.info, &request.parts.headers, "UpdateOptions")?;
+        (read_object(cx, request, &scale_kind, options.validation).await?, options)
+    } else if request.info.verb != "patch" {
+        return Ok(method_not_allowed(&target.kind));
     } else {
-        let patch = read_patch(request, &scale_kind, &options).await?;
+        let (patch, options) = read_patch(request, &scale_kind).await?;
         let mut patched = match patch.kind {
             PatchType::Json => apimachinery::patch::json::apply(view.clone(), &patch.body)?,
             PatchType::Strategic => {
@@ -241,7 +242,7 @@ async fn scaled(
         {
             metadata.remove("resourceVersion");
         }
-        patched
+        (patched, options)
     };
     if wanted.at(&["spec", "replicas"]).and_then(Value::as_i64).is_some_and(|n| n < 0) {
         let mut errors = apimachinery::Errors::new();
@@ -275,20 +276,40 @@ async fn scaled(
 
 /// The whole body, up to the limit.
 pub async fn read_body(body: hyper::body::Incoming) -> Result<Bytes, Status> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    let too_large =
+        || Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {MAX_BODY}"));
+    // What says beforehand that it is too long need not be read.
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Err(drained(body, too_large()).await);
+    }
+    let mut body = body;
+    match Limited::new(&mut body, MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {MAX_BODY}")))
-        }
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(drained(body, too_large()).await),
         Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
     }
+}
+
+/// Takes a little more of a body that is refused: a client that still sends when its connection is closed may lose the
+/// answer that says why.
+async fn drained(body: hyper::body::Incoming, refusal: Status) -> Status {
+    let rest = Limited::new(body, 2 * MAX_BODY);
+    let ending = async move {
+        let mut rest = std::pin::pin!(rest);
+        while let Some(Ok(_)) = rest.frame().await {}
+    };
+    let _ = tokio::time::timeout(DRAIN, ending).await;
+    refusal
 }
 
 /// The encoding that a `Content-Type` names; JSON when it names none.
 pub fn encoding(headers: &http::HeaderMap) -> Result<Encoding, Status> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if content_type.is_empty() {
+        return Ok(Encoding::Json);
+    }
     match content_type.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" | "*/*" => Ok(Encoding::Json),
+        "application/json" | "*/*" => Ok(Encoding::Json),
         "application/yaml" | "text/yaml" => Ok(Encoding::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
         _ => Err(Status::new(
@@ -306,8 +327,8 @@ pub async fn read_object(cx: &Cx, request: Request, kind: &Kind, validation: Val
     engine::decode::decode(cx, kind, encoding, &bytes, validation)
 }
 
-/// Reads a body as a patch.
-async fn read_patch(request: Request, kind: &Kind, options: &WriteOptions) -> Result<Patch, Status> {
+/// Reads a body as a patch, and its options.
+async fn read_patch(request: Request, kind: &Kind) -> Result<(Patch, WriteOptions), Status> {
     let header = request.parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media = header.split(';').next().unwrap_or_default().trim().to_string();
     let patch_type = match media.as_str() {
@@ -328,21 +349,7 @@ async fn read_patch(request: Request, kind: &Kind, options: &WriteOptions) -> Re
             ));
         }
     };
-    if patch_type == PatchType::Apply {
-        if request.info.param("fieldManager").unwrap_or_default().is_empty() {
-            return Err(Status::new(
-                422,
-                "Invalid",
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
-        }
-    } else if options.force {
-        return Err(Status::new(
-            422,
-            "Invalid",
-            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-        ));
-    }
+    let options = options::patch(&request.info, &request.parts.headers, patch_type == PatchType::Apply)?;
     let bytes = read_body(request.body).await?;
     let mut problems = Vec::new();
     let body = if patch_type == PatchType::Apply {
@@ -352,26 +359,37 @@ async fn read_patch(request: Request, kind: &Kind, options: &WriteOptions) -> Re
         apimachinery::codec::json::parse_reporting(&bytes, &mut problems)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
     };
+    let misfit = match (patch_type, &body) {
+        (PatchType::Json, body) if body.as_list().is_none() => Some("[]handlers.jsonPatchOp"),
+        (PatchType::Merge | PatchType::Strategic, body) if !body.is_map() => Some("map[string]interface {}"),
+        _ => None,
+    };
+    if let Some(wanted) = misfit {
+        let found = body.type_name();
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+        )));
+    }
     if options.validation == Validation::Strict && !problems.is_empty() {
         return Err(Status::bad_request(format!("strict decoding error: {}", problems.join(", "))));
     }
-    Ok(Patch { kind: patch_type, body })
+    Ok((Patch { kind: patch_type, body }, options))
 }
 
 /// Reads the body of a delete as DeleteOptions, in any encoding; `None` when there is none.
 async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> {
-    let encoding = encoding(&request.parts.headers)?;
+    let headers = request.parts.headers;
     let bytes = read_body(request.body).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
-    let tree = match encoding {
+    let schema = apimachinery::codec::delete_options_schema();
+    let mut tree = match encoding(&headers)? {
         Encoding::Json => apimachinery::codec::json::parse(&bytes).map_err(|e| Status::bad_request(e.to_string()))?,
         Encoding::Yaml => apimachinery::codec::yaml::parse_reporting(&bytes, &mut Vec::new())
             .map_err(|e| Status::bad_request(e.to_string()))?,
         Encoding::Protobuf => {
-            apimachinery::codec::proto::decode_object(&bytes, apimachinery::codec::delete_options_schema())
-                .map_err(|e| Status::bad_request(e.to_string()))?
+            apimachinery::codec::proto::decode_object(&bytes, schema).map_err(|e| Status::bad_request(e.to_string()))?
         }
     };
     if !tree.is_map() && !tree.is_null() {
@@ -382,5 +400,6 @@ async fn read_delete_options(request: Request) -> Result<Option<Value>, Status> 
     {
         return Err(Status::bad_request(format!("expected DeleteOptions, got {kind}")));
     }
+    apimachinery::codec::normalize(&mut tree, schema).map_err(|e| Status::bad_request(e.to_string()))?;
     Ok(Some(tree))
 }

@@ -77,7 +77,12 @@ impl Form {
                     ("as", "Table") => {
                         view = View::Table(
                             table::Include::parse(info.param("includeObject").unwrap_or_default()).ok_or_else(
-                                || Status::bad_request("includeObject must be one of None, Metadata, Object"),
+                                || {
+                                    let wish = info.param("includeObject").unwrap_or_default();
+                                    Status::bad_request(format!(
+                                        "Unable to convert to Table as requested: includeObject: Invalid value: {wish:?}: must be 'Metadata', 'Object', 'None', or empty"
+                                    ))
+                                },
                             )?,
                         );
                     }

@@ -21,10 +21,12 @@ pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation
     let mut problems = Vec::new();
     let mut tree = match encoding {
         Encoding::Json => {
-            codec::json::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?
+            let read = codec::json::parse_strict(bytes, &kind.schema, &mut problems);
+            read.map_err(|e| unrecognized(kind, format!("couldn't get version/kind; json parse error: {e}"), bytes))?
         }
         Encoding::Yaml => {
-            codec::yaml::parse_strict(bytes, &kind.schema, &mut problems).map_err(|e| malformed(kind, e))?
+            let read = codec::yaml::parse_strict(bytes, &kind.schema, &mut problems);
+            read.map_err(|e| unrecognized(kind, e, bytes))?
         }
         Encoding::Protobuf if kind.protobuf => {
             codec::proto::decode_object(bytes, &kind.schema).map_err(|e| malformed(kind, e))?
@@ -37,14 +39,18 @@ pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation
             ));
         }
     };
-    check_type(kind, &mut tree)?;
+    // `null` is an object of which nothing is said.
+    if tree.is_null() {
+        tree = Value::Map(apimachinery::Map::new());
+    }
+    check_type(kind, &mut tree, bytes)?;
     finish(cx, kind, &mut tree, validation, problems)?;
     Ok(tree)
 }
 
 /// Brings a tree that a patch or a webhook made into the form that [`decode`] gives.
 pub fn settle(cx: &Cx, kind: &Kind, tree: &mut Value, validation: Validation) -> Result<(), Status> {
-    check_type(kind, tree)?;
+    check_type(kind, tree, b"")?;
     finish(cx, kind, tree, validation, Vec::new())
 }
 
@@ -104,32 +110,66 @@ fn malformed(kind: &Kind, why: impl std::fmt::Display) -> Status {
     ))
 }
 
+/// What is so broken that it does not even say what it is.
+fn unrecognized(kind: &Kind, why: impl std::fmt::Display, bytes: &[u8]) -> Status {
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        kind.kind,
+        summary(bytes)
+    ))
+}
+
+/// The start of a body, as text where it looks like JSON.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    if bytes.is_empty() {
+        return "<empty>".into();
+    }
+    let start = &bytes[..bytes.len().min(SHOWN)];
+    let mut text = match bytes[0] {
+        b'{' => String::from_utf8_lossy(start).into_owned(),
+        _ => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if bytes.len() > SHOWN {
+        text.push_str(" ...");
+    }
+    text
+}
+
 /// The object must be of the kind that the URL names; absent type fields are filled in.
-fn check_type(kind: &Kind, tree: &mut Value) -> Result<(), Status> {
+fn check_type(kind: &Kind, tree: &mut Value, bytes: &[u8]) -> Result<(), Status> {
+    let wrong = |what: &Value, place: &str| {
+        let why = format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go {place}",
+            what.type_name()
+        );
+        unrecognized(kind, why, bytes)
+    };
     let Value::Map(map) = tree else {
-        return Err(Status::bad_request(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct",
-            tree.type_name()
-        )));
+        return Err(wrong(tree, "value of type struct"));
     };
     let wanted = kind.group_version().to_string();
     for (key, wanted) in [("apiVersion", wanted.as_str()), ("kind", &*kind.kind)] {
-        match map.get(key).and_then(Value::as_str) {
-            None | Some("") => {
+        match map.get(key) {
+            None | Some(Value::Null) => {
                 map.insert(key, wanted);
             }
-            Some(found) if found == wanted => {}
-            Some(found) if key == "apiVersion" => {
+            Some(Value::String(found)) if found.is_empty() => {
+                map.insert(key, wanted);
+            }
+            Some(Value::String(found)) if found == wanted => {}
+            Some(Value::String(found)) if key == "apiVersion" => {
                 return Err(Status::bad_request(format!(
                     "the API version in the data ({found}) does not match the expected API version ({wanted})"
                 )));
             }
-            Some(found) => {
+            Some(Value::String(found)) => {
                 return Err(Status::bad_request(format!(
                     "{found} in version {:?} cannot be handled as a {wanted}: the kind in the data does not match the expected kind",
                     kind.version
                 )));
             }
+            Some(other) => return Err(wrong(other, &format!("struct field .{key} of type string"))),
         }
     }
     Ok(())

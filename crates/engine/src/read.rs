@@ -30,7 +30,7 @@ pub struct Page {
 }
 
 /// Where a list goes on: the revision of its first page and the last key given.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(serde::Serialize)]
 struct Continue {
     #[serde(rename = "v")]
     version: String,
@@ -46,25 +46,38 @@ impl Continue {
     }
 
     fn decode(text: &str) -> Result<Continue, Status> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad("illegal base64 data"))?;
-        let token: Continue = serde_json::from_slice(&bytes).map_err(|_| bad("not a token of this server"))?;
-        if token.version != "meta.k8s.io/v1" {
-            return Err(bad(&format!("server does not recognize this encoded version {:?}", token.version)));
+        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+            let at = match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                _ => text.len(),
+            };
+            bad(&format!(": illegal base64 data at input byte {at}"))
+        })?;
+        let tree = apimachinery::codec::json::parse(&bytes).map_err(|error| bad(&format!(": {error}")))?;
+        let version = tree.str_at(&["v"]).unwrap_or_default();
+        if version != "meta.k8s.io/v1" {
+            return Err(bad(&format!(": server does not recognize this encoded version {version}")));
         }
-        Ok(token)
+        let revision = tree.get("rv").and_then(Value::as_i64).unwrap_or(0);
+        if revision == 0 {
+            return Err(bad(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
+        }
+        let start = tree.str_at(&["start"]).unwrap_or_default();
+        if start.is_empty() {
+            return Err(bad(": encoded start key empty (version meta.k8s.io/v1)"));
+        }
+        // A key that leads elsewhere is none of ours.
+        if start.trim_start_matches('/').split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(bad(&format!(": {start}")));
+        }
+        Ok(Continue { version: version.into(), revision, start: start.into() })
     }
 }
 
 /// A field selector may only name fields that the kind lists.
 pub(crate) fn check_fields(fields: &FieldSelector, kind: &Kind) -> Result<(), Status> {
-    fields.check(kind).map_err(|error| {
-        Status::bad_request(format!(
-            "Unable to find {:?} that match label selector \"\", field selector {:?}: {error}",
-            kind.gvr().to_string(),
-            fields.to_string(),
-        ))
-    })
+    fields.check(kind).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 impl Engine {

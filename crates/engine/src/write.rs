@@ -186,7 +186,10 @@ impl Engine {
         self.check_identity(target, &mut tree)?;
         let name = text(&tree, "name");
         if name.is_empty() {
-            metadata_mut(&mut tree).insert("name", target.name.clone());
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                target.name
+            )));
         } else if name != target.name {
             return Err(Status::bad_request(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
@@ -350,7 +353,9 @@ impl Engine {
             },
         };
         if matches!(source, Source::Patch(_)) {
-            crate::decode::settle(cx, kind, &mut new, options.validation)?;
+            let settled = crate::decode::settle(cx, kind, &mut new, options.validation);
+            let applies = matches!(source, Source::Patch(p) if p.kind == PatchType::Apply);
+            settled.map_err(|status| if applies { status } else { unfit(kind, &new, status) })?;
             let name = text(&new, "name");
             if name != target.name {
                 return Err(Status::bad_request(format!(
@@ -711,4 +716,17 @@ fn copy_path(to: &mut Value, from: &Value, path: &str) {
             map.remove(last);
         }
     }
+}
+
+/// What a patch made, when it is no object of its kind: the patch is to blame, with all that it made.
+fn unfit(kind: &Kind, made: &Value, status: Status) -> Status {
+    if status.code != 400 {
+        return status;
+    }
+    let handled = format!("cannot be handled as a {}: ", kind.kind);
+    let why = status.message.split_once(&handled).map_or(status.message.as_str(), |(_, why)| why);
+    let mut errors = apimachinery::Errors::new();
+    let text = String::from_utf8_lossy(&apimachinery::codec::json::encode_free(made)).into_owned();
+    errors.invalid(&apimachinery::Path::new("patch"), text, why);
+    Status::invalid(&apimachinery::GroupKind::default(), "", &errors)
 }

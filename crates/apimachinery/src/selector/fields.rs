@@ -48,7 +48,13 @@ impl FieldSelector {
                 || (term.field == "metadata.namespace" && kind.namespaced)
                 || kind.selectable.iter().any(|path| crate::Kind::selectable_name(path) == term.field);
             if !known {
-                return Err(SelectorError(format!("field label not supported: {}", term.field)));
+                let field = &term.field;
+                // Kinds without selectable fields of their own say which they have.
+                return Err(SelectorError(if kind.selectable.is_empty() && kind.protobuf {
+                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                } else {
+                    format!("field label not supported: {field}")
+                }));
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ pub struct Cluster {
     pub plugins: Arc<Plugins>,
     pub admin: Client,
     pub config: bootstrap::Config,
+    pub hierarchy: Hierarchy,
     _definitions: apiserver::crd::Definitions,
     _folder: tempfile::TempDir,
 }
@@ -93,7 +94,7 @@ impl Cluster {
         let definitions = apiserver::crd::Definitions::start(engine.clone(), &admin, conversions, server.clock.clone())
             .await
             .unwrap();
-        Cluster { server, engine, plugins, admin, config, _definitions: definitions, _folder: folder }
+        Cluster { server, engine, plugins, admin, config, hierarchy, _definitions: definitions, _folder: folder }
     }
 
     /// A client that acts as someone else.
