@@ -26,6 +26,9 @@ pub struct Runtime {
     /// Foreign network plugins.
     #[arg(long, default_value = "/opt/cni/bin", value_delimiter = ',', env = "SKIFF_CNI_BIN_DIR")]
     cni_bin_dir: Vec<PathBuf>,
+    /// The control group under which those of pods and shims are made
+    #[arg(long, default_value = "/skiff", env = "SKIFF_CGROUP_PARENT")]
+    cgroup_parent: String,
     /// Mirrors and credentials of registries.
     #[arg(long, default_value = "/etc/skiff/registries.json", env = "SKIFF_REGISTRIES")]
     registries: PathBuf,
@@ -43,6 +46,7 @@ impl Runtime {
         });
         let mut config = runtime::Config::new(self.root, Some(Arc::new(network)))?;
         config.registries = self.registries;
+        config.cgroup_parent = self.cgroup_parent;
         super::block_on(async {
             let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
             let stop = async move {
