@@ -21,7 +21,7 @@ use pki::kubeconfig::{Kubeconfig, Source};
 use pki::{Authority, Hierarchy};
 use runtime::remains::Remains;
 
-use crate::folder::{self, LOCK, RECORD, Record};
+use crate::folder::{self, LOCK, RECORD, Record, Role};
 use crate::{host, local, process};
 
 /// How long a daemon may take to end when it is asked to.
@@ -111,19 +111,26 @@ impl Target {
             remove_file(&self.data.join(name))?;
         }
         let _ = fs::remove_dir(&self.data);
+        if let Some(Record { role: Role::Agent, node: Some(node), url, .. }) = &self.record {
+            let name = &node.name;
+            println!(
+                "the cluster at {url} still has the node: `kubectl delete node {name}` removes it, and \
+                 `kubectl --namespace kube-system delete secret {name}.node-password.skiff` frees its name"
+            );
+        }
         Ok(())
     }
 
     /// Ends the daemon if it runs, and keeps others away.
     fn end_daemon(&mut self) -> anyhow::Result<Flock<fs::File>> {
         for _ in 0..TRIES {
-            if !folder::is_held(&self.data)? {
-                break;
+            // At once after an end: a supervisor that starts the next daemon takes longer.
+            if let Ok(lock) = folder::lock(&self.data, 1) {
+                return Ok(lock);
             }
-            // Read anew: a supervisor may have started another one.
             self.record = Record::read(&self.data)?;
             let Some(record) = self.record.as_ref().filter(|record| record.process.is_alive()) else {
-                // It is ending, or is none that can be seen from here.
+                // It has just begun or is just ending, or is none that can be seen from here.
                 std::thread::sleep(Duration::from_millis(200));
                 continue;
             };
@@ -138,8 +145,8 @@ impl Target {
             println!("ending the {} ({})", record.role, record.process);
             record.process.stop(PATIENCE)?;
         }
-        let held = folder::lock(&self.data, 20);
-        held.context("something starts it again or keeps it in other namespaces: stop that first")
+        let lock = folder::lock(&self.data, 1);
+        lock.context("something starts it again or keeps it in other namespaces: stop that first")
     }
 
     /// Removes pods in order, then ends by force what is left of them.
@@ -338,7 +345,7 @@ fn remove_except(path: &Path, keep: &[PathBuf]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::{Folder, Role};
+    use crate::folder::Folder;
 
     #[test]
     fn folders_that_are_not_ours_are_refused() {
