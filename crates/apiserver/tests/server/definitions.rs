@@ -72,7 +72,7 @@ async fn a_definition_serves_and_ends_with_its_instances() {
         call(&c.admin, Verb::Get, CRDS, "", "widgets.example.com", Value::Null).await.is_err_and(|s| s.is_not_found())
     })
     .await;
-    assert!(c.engine.catalog().get("example.com", "widgets").is_none());
+    until("no longer served", async || c.engine.catalog().get("example.com", "widgets").is_none()).await;
     assert!(c.engine.store().get(b"/registry/example.com/widgets/default/a").await.unwrap().is_none());
     until("the name is free", async || condition(&c, "gadgets.example.com", "Established").await["status"] == "True")
         .await;
