@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
+pub mod policy_status;
 pub mod protection;
 pub mod replicaset;
 pub mod resource_quota;
@@ -73,6 +74,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "pvc-protection-controller", run: |cx| protection::run_claims(cx).boxed() },
     Controller { name: "pv-protection-controller", run: |cx| protection::run_volumes(cx).boxed() },
     Controller { name: "volumeattributesclass-protection-controller", run: |cx| protection::run_classes(cx).boxed() },
+    Controller { name: "validatingadmissionpolicy-status-controller", run: |cx| policy_status::run(cx).boxed() },
     Controller { name: "pod-garbage-collector", run: |cx| pod_gc::run(cx).boxed() },
     Controller { name: "clusterrole-aggregation-controller", run: |cx| role_aggregation::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
