@@ -14,7 +14,7 @@ use crate::Context;
 
 /// Runs the controller.
 pub async fn run(cx: Context) {
-    let roles = Informer::start(&cx.watcher, ClusterRole::resource(), Scope::default(), |tree| View::read(tree));
+    let roles = Informer::start(&cx.watcher, ClusterRole::resource(), Scope::default(), View::read);
     roles.synced().await;
     let queue: Queue<SmolStr> = Queue::new();
     let (to, all) = (queue.clone(), roles.clone());
