@@ -81,7 +81,7 @@ mod tests {
         let text = String::from_utf8(apimachinery::codec::json::encode_free(&tree).to_vec()).unwrap();
         assert_eq!(
             text.trim_end(),
-            r#"{"apiVersion":"v1","kind":"PodExecOptions","stdout":true,"container":"a","command":["sh","-c"]}"#
+            r#"{"apiVersion":"v1","command":["sh","-c"],"container":"a","kind":"PodExecOptions","stdout":true}"#
         );
     }
 }
