@@ -230,7 +230,12 @@ fn cgroup_source(cgroup: &Cgroup, namespaces: &Namespaces) -> Result<Source> {
         return Ok(Source::Tree { tree: open(&folder)?, folder: true });
     }
     let mut parts = Vec::new();
+    // The unified hierarchy beside those of version 1 limits nothing, and programs would take its mount for version 2.
+    let unified = cgroup.unified_folder();
     for (folder, mount) in cgroup.folders().into_iter().zip(layout.mounts()) {
+        if unified.as_ref() == Some(&folder) {
+            continue;
+        }
         if let (Some(name), true) = (mount.file_name().and_then(OsStr::to_str), folder.is_dir()) {
             parts.push((name.to_owned(), open(&folder)?));
         }
