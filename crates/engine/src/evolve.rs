@@ -53,10 +53,10 @@ impl LateFields {
         kind: &Arc<Kind>,
         converter: &Arc<dyn Converter>,
     ) -> Option<LateFields> {
-        if !stored.evolves {
-            return None;
-        }
-        let early = |field: &str| matches!(field, "metadata.name" | "metadata.namespace");
+        // A resource with two shapes is stored in one of them: what only the other has a name for is looked up there.
+        let named = |field: &str| stored.selectable.iter().any(|path| Kind::selectable_name(path) == field);
+        let early =
+            |field: &str| matches!(field, "metadata.name" | "metadata.namespace") || (!stored.evolves && named(field));
         let (early, late) = std::mem::take(&mut fields.terms).into_iter().partition(|term| early(&term.field));
         fields.terms = early;
         let late: Vec<_> = late;
