@@ -134,9 +134,9 @@ impl Engine {
     fn grace(&self, target: &Target, old: &Value, options: &DeleteOptions) -> i64 {
         let Some(default) = target.kind.grace else { return 0 };
         let own = default(old);
-        // The kind says 0 when nothing runs that could end gracefully; then a wish for more means nothing.
+        // The kind says less than 0 when nothing runs that could end gracefully; then a wish for more means nothing.
         match options.grace_period_seconds {
-            _ if own == 0 => 0,
+            _ if own < 0 => 0,
             Some(seconds) => seconds.max(0),
             None => own,
         }

@@ -193,11 +193,11 @@ impl Rules for Pod {
     }
 }
 
-/// Seconds that the kubelet gives the containers to end; 0, whatever was asked, where no kubelet has to end any.
+/// Seconds that the kubelet gives the containers to end; less than 0 where no kubelet has to end any, whatever is asked.
 fn grace_seconds(pod: &Value) -> i64 {
     let assigned = pod.str_at(&["spec", "nodeName"]).is_some_and(|node| !node.is_empty());
     if !assigned || matches!(pod.str_at(&["status", "phase"]), Some("Succeeded" | "Failed")) {
-        return 0;
+        return -1;
     }
     match pod.at(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64) {
         Some(seconds) if seconds < 0 => 1,
