@@ -23,12 +23,15 @@ pub struct Options {
     /// ConfigMaps that are made, listed and changed.
     #[arg(long, default_value_t = 5001)]
     objects: u64,
+    /// Watchers among whom the cost of an event is divided: few make it less exact.
+    #[arg(long, default_value_t = 400)]
+    watchers: u64,
 }
 
 impl Options {
     /// The same options as arguments.
     pub fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec![format!("--objects={}", self.objects)];
+        let mut arguments = vec![format!("--objects={}", self.objects), format!("--watchers={}", self.watchers)];
         arguments.extend(self.alone.then(|| "--alone".to_owned()));
         arguments
     }
@@ -115,8 +118,9 @@ fn figures(options: &Options, kubeconfig: &Path) -> anyhow::Result<Vec<f64>> {
     let get = load.run("get", 4 * n, &gets)?;
     figures.extend([get.server_each(), get.number("opsPerS")]);
 
+    let few = n.min(250).to_string();
     // Few objects: the client reads each of them once before it begins.
-    let update = load.run("update", 2 * n, &["--parallel", "16", "--conns", "4", "--objects", "250"])?;
+    let update = load.run("update", 2 * n, &["--parallel", "16", "--conns", "4", "--objects", &few])?;
     figures.extend([update.server_each(), update.number("opsPerS")]);
 
     for form in ["protobuf", "json"] {
@@ -126,13 +130,13 @@ fn figures(options: &Options, kubeconfig: &Path) -> anyhow::Result<Vec<f64>> {
 
     // The same changes seen by few and by many: the difference is what the others' events cost.
     const EVENTS: u64 = 300;
-    const MANY: u64 = 401;
+    let others = options.watchers.max(1);
     let watched = |watchers: u64| {
         load.run("watch-fanout", EVENTS, &["--watchers", &watchers.to_string(), "--conns", "8", "--namespace", "watch"])
     };
-    let (one, many) = (watched(1)?, watched(MANY)?);
+    let (one, many) = (watched(1)?, watched(1 + others)?);
     let more = many.server.as_secs_f64() - one.server.as_secs_f64();
-    figures.push(more / (EVENTS * (MANY - 1)) as f64);
+    figures.push(more / (EVENTS * others) as f64);
     figures.push(process::pss() as f64);
     Ok(figures)
 }
