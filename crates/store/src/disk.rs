@@ -11,7 +11,7 @@
 //! valid records behind it is a hole in what was synced, and refused. Keys are ordered by revision, so the tree's
 //! levels hardly overlap and flash is written little.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions, checkpoint::Checkpoint,
 };
 
+use crate::contract::Verified;
 use crate::error::Error;
 use crate::index::{Index, Place, Version};
 use crate::lease::Leases;
@@ -40,8 +41,9 @@ const RESERVE: u64 = 32 << 20;
 pub(crate) struct Disk {
     db: DB,
     folder: PathBuf,
-    /// Held as long as the store is open.
-    _lock: File,
+    /// Held as long as the store is open; absent when it is only looked at.
+    #[expect(dead_code, reason = "held, not read")]
+    lock: Option<File>,
 }
 
 fn io(what: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
@@ -58,15 +60,93 @@ fn rocks(error: rocksdb::Error) -> Error {
 impl Disk {
     /// Opens a folder, checks it, and reads all of it.
     pub fn open(folder: &Path, config: &Config) -> Result<(Disk, Loaded), Error> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
+        make_folder(folder)?;
+        let disk = Disk::attach(folder)?;
+        let loaded = disk.load(config)?;
+        Ok((disk, loaded))
+    }
+
+    /// Takes a folder for this process and opens its log, without reading it.
+    fn attach(folder: &Path) -> Result<Disk, Error> {
         let lock = lock(folder)?;
         let path = folder.join("db");
         check_format(folder, !path.join("CURRENT").exists())?;
+        // RocksDB would make it and not sync the folder that it lies in: everything could be lost with its name.
+        make_folder(&path)?;
         wal::check(&path)?;
         let db = DB::open(&options(), &path).map_err(rocks)?;
-        let disk = Disk { db, folder: folder.to_owned(), _lock: lock };
-        let loaded = disk.load(config)?;
-        Ok((disk, loaded))
+        Ok(Disk { db, folder: folder.to_owned(), lock: Some(lock) })
+    }
+
+    /// Reads all of a folder that no process has open, with every checksum, and changes nothing.
+    pub fn check(folder: &Path) -> Result<Verified, Error> {
+        let path = folder.join("db");
+        if !path.join("CURRENT").exists() {
+            return Err(Error::Corrupt(format!("{} holds no store", folder.display())));
+        }
+        check_format(folder, false)?;
+        wal::check(&path)?;
+        let db = DB::open_for_read_only(&options(), &path, false).map_err(rocks)?;
+        let disk = Disk { db, folder: folder.to_owned(), lock: None };
+        let mut verified = Verified { revision: disk.newest()?, ..Verified::default() };
+        let mut live = HashSet::new();
+        for item in disk.scan(record::CHANGES) {
+            let (key, bytes) = item?;
+            record::parse_change_key(&key)
+                .ok_or_else(|| Error::Corrupt("a key of the log does not parse".to_owned()))?;
+            let found = record::decode(&bytes)?;
+            verified.versions += 1;
+            verified.bytes += found.value.len() as u64;
+            match found.version {
+                0 => live.remove(&found.key),
+                _ => live.insert(found.key),
+            };
+        }
+        for item in disk.scan(record::SNAPSHOT) {
+            let (_, found) = snapshot(&item?.1)?;
+            verified.versions += 1;
+            verified.bytes += found.value.len() as u64;
+            live.insert(found.key);
+        }
+        verified.keys = live.len();
+        disk.leases(&Config::default())?;
+        disk.gaps()?;
+        Ok(verified)
+    }
+
+    /// Moves numbering on by so much in a folder that no process has open, and compacts up to there: what anybody saw
+    /// of the store's other life is answered `Compacted`. Answers with the revision.
+    pub fn advance(folder: &Path, by: i64) -> Result<i64, Error> {
+        let disk = Disk::attach(folder)?;
+        let to = disk.newest()?.saturating_add(by.max(1));
+        let mut batch = Batch::default();
+        for name in [record::COMPACTED, record::CEILING, record::CLEAN] {
+            batch.put(name, record::encode_numbers([to]));
+        }
+        batch.put(record::GAPS, Vec::new());
+        disk.write(batch)?;
+        disk.sync()?;
+        Ok(to)
+    }
+
+    /// The newest revision that may have been given.
+    fn newest(&self) -> Result<i64, Error> {
+        let mut newest = 1;
+        let last = self.db.iterator(IteratorMode::From(&[record::CHANGES + 1], Direction::Reverse)).next();
+        if let Some(item) = last
+            && let Some((revision, _)) = record::parse_change_key(&item.map_err(rocks)?.0)
+        {
+            newest = newest.max(revision);
+        }
+        for item in self.scan(record::SNAPSHOT) {
+            newest = newest.max(snapshot(&item?.1)?.0);
+        }
+        // Only a clean stop leaves an exact number; else everything up to the ceiling may have been given.
+        let known = match self.number(record::CLEAN)? {
+            Some(clean) => Some(clean),
+            None => self.number(record::CEILING)?,
+        };
+        Ok(newest.max(known.unwrap_or(0)).max(self.number(record::COMPACTED)?.unwrap_or(0)))
     }
 
     pub fn value(&self, revision: i64, sub: u32) -> Result<Option<Bytes>, Error> {
@@ -107,7 +187,11 @@ impl Disk {
         let checkpoint = Checkpoint::new(&self.db).map_err(rocks)?;
         checkpoint.create_checkpoint(folder.join("db")).map_err(rocks)?;
         write_format(folder)?;
-        sync_folder(folder)
+        sync_folder(folder)?;
+        match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => sync_folder(parent),
+            None => Ok(()),
+        }
     }
 
     /// Reads the log into an index, and settles what an unclean stop left.
@@ -152,9 +236,7 @@ impl Disk {
         let mut position = u32::MAX;
         for item in self.scan(record::SNAPSHOT) {
             let (stored, bytes) = item?;
-            let damaged = || Error::Corrupt("a snapshot record does not parse".to_owned());
-            let (revision, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-            let (revision, found) = (i64::from_be_bytes(*revision), record::decode(rest)?);
+            let (revision, found) = snapshot(&bytes)?;
             newest = newest.max(revision);
             let length = found.value.len();
             let (key, mut version) = version(found, revision, 0);
@@ -273,6 +355,13 @@ impl Disk {
     }
 }
 
+/// A volatile key as of a snapshot: when it was last changed, and how it was.
+fn snapshot(bytes: &[u8]) -> Result<(i64, record::Record), Error> {
+    let damaged = || Error::Corrupt("a snapshot record does not parse".to_owned());
+    let (revision, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+    Ok((i64::from_be_bytes(*revision), record::decode(rest)?))
+}
+
 fn version(found: record::Record, revision: i64, sub: u32) -> (Bytes, Version) {
     let version = Version {
         mod_revision: revision,
@@ -353,6 +442,18 @@ fn write_format(folder: &Path) -> Result<(), Error> {
     writeln!(file, "{FORMAT}").and_then(|()| file.sync_all()).map_err(io(&next))?;
     fs::rename(&next, &path).map_err(io(&path))?;
     sync_folder(folder)
+}
+
+/// Makes a folder that is there after a power cut: its name is synced too.
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
+    match folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_folder(parent),
+        None => sync_folder(Path::new(".")),
+    }
 }
 
 fn sync_folder(folder: &Path) -> Result<(), Error> {

@@ -54,6 +54,9 @@ pub enum Error {
     /// This backend cannot do it.
     #[error("this store cannot do that: {0}")]
     Unsupported(&'static str),
+    /// No member of the datastore answers; whether a write that was sent has happened is unknown.
+    #[error("the datastore does not answer: {0}")]
+    Unavailable(String),
     /// The store was shut down.
     #[error("the store is shut down")]
     Closed,

@@ -17,6 +17,43 @@ pub(crate) const IN_COMPACTION: &str = "in-compaction";
 /// The volatile keys are about to be snapshot.
 pub(crate) const BEFORE_SNAPSHOT: &str = "before-snapshot";
 
+/// A mistake that a store can be made to make, to show that the checks bite.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Some events reach no watcher.
+    DroppedEvent,
+    /// Some transactions get the revision of the one before.
+    RepeatedRevision,
+    /// Some reads of the present see the state before it.
+    StaleRead,
+    /// Events show the new value as what was before.
+    WrongPrevious,
+    /// A compaction takes one revision more than it should.
+    CompactionOffByOne,
+}
+
+#[cfg(test)]
+impl Bug {
+    pub(crate) const ALL: [Bug; 5] =
+        [Bug::DroppedEvent, Bug::RepeatedRevision, Bug::StaleRead, Bug::WrongPrevious, Bug::CompactionOffByOne];
+}
+
+/// Whether a store is to make a mistake here. Constantly no outside tests.
+macro_rules! seeded {
+    ($config:expr, $bug:ident) => {{
+        #[cfg(test)]
+        let made = $config.bug == Some(crate::failpoint::Bug::$bug);
+        #[cfg(not(test))]
+        let made = {
+            let _ = &$config;
+            false
+        };
+        made
+    }};
+}
+pub(crate) use seeded;
+
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) fn hit(_name: &str) -> Result<(), Error> {

@@ -78,12 +78,12 @@ impl Hub {
         }
         // What the ring gave is not counted: it is bounded by the ring.
         let told = if progress { current } else { 0 };
-        let state = QueueState { waiting, bytes: 0, progress: told, delivered: from - 1, ended: None };
-        let queue = Arc::new(Queue { state: Mutex::new(state), notify: Notify::new(), limit: hub.queue_limit });
+        let queue = Queue::new(from, told, hub.queue_limit);
+        queue.state.lock().waiting = waiting;
         let id = hub.next_id;
         hub.next_id += 1;
         hub.watchers.insert(id, Watcher { range, from, progress, queue: queue.clone() });
-        Watch { queue, backlog, finished: false, _leave: Leave { hub: Arc::downgrade(this), id } }
+        Watch { queue, backlog, finished: false, _leave: Box::new(Leave { hub: Arc::downgrade(this), id }) }
     }
 
     /// Hands one revision's events to the ring and to whom they concern.
@@ -165,8 +165,14 @@ fn weight(batch: &WatchBatch) -> usize {
 }
 
 impl Queue {
-    /// Whether there was room.
-    fn push(&self, batch: WatchBatch) -> bool {
+    /// A queue of what happens from a revision on, of which everything up to `told` is known to be pushed.
+    pub fn new(from: i64, told: i64, limit: usize) -> Arc<Queue> {
+        let state = QueueState { waiting: VecDeque::new(), bytes: 0, progress: told, delivered: from - 1, ended: None };
+        Arc::new(Queue { state: Mutex::new(state), notify: Notify::new(), limit })
+    }
+
+    /// Whether there was room; when not, the watch has ended.
+    pub fn push(&self, batch: WatchBatch) -> bool {
         let mut state = self.state.lock();
         state.bytes += weight(&batch);
         let fits = state.bytes <= self.limit || state.waiting.is_empty();
@@ -183,12 +189,12 @@ impl Queue {
         fits
     }
 
-    fn mark(&self, revision: i64) {
+    pub fn mark(&self, revision: i64) {
         self.state.lock().progress = revision;
         self.notify.notify_one();
     }
 
-    fn end(&self, error: Error) {
+    pub fn end(&self, error: Error) {
         self.state.lock().ended = Some(error);
         self.notify.notify_one();
     }
@@ -227,10 +233,17 @@ pub struct Watch {
     queue: Arc<Queue>,
     backlog: Option<Backlog>,
     finished: bool,
-    _leave: Leave,
+    /// Ends what fills the queue.
+    _leave: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl Watch {
+    /// A watch whose queue somebody else fills, until `leave` is dropped.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn of(queue: Arc<Queue>, leave: impl std::any::Any + Send + Sync) -> Watch {
+        Watch { queue, backlog: None, finished: false, _leave: Box::new(leave) }
+    }
+
     /// The next batch; one error, then nothing. Can be cancelled without losing a batch.
     pub async fn next(&mut self) -> Option<Result<WatchBatch, Error>> {
         if self.finished {
@@ -255,6 +268,15 @@ impl Watch {
                 return Some(item);
             }
             self.queue.notify.notified().await;
+        }
+    }
+
+    /// The next batch, the past included, if it needs no waiting for new ones.
+    #[cfg(test)]
+    pub(crate) async fn try_next_or_backlog(&mut self) -> Option<Result<WatchBatch, Error>> {
+        match self.backlog {
+            Some(_) => self.next().await,
+            None => self.try_next(),
         }
     }
 

@@ -6,6 +6,7 @@
 //!   writer ── one thread: collects transactions, evaluates (txn), logs and syncs (medium), publishes, answers
 //!   index ── every key's versions; hub ── watchers and the ring of recent events; lease ── who lives how long
 //!   medium ── nothing (memory) or RocksDB (disk); record ── how a version lies in the log
+//! checkpoints ── copies by hard links: taken, checked, pruned, made a store again
 //! grpc ── the store served as etcd v3 (feature `grpc`)
 //! ```
 //!
@@ -29,12 +30,18 @@ mod txn;
 mod writer;
 
 #[cfg(all(test, feature = "rocksdb"))]
+mod checker;
+#[cfg(feature = "rocksdb")]
+mod checkpoints;
+#[cfg(all(test, feature = "rocksdb"))]
 mod crash;
 #[cfg(feature = "rocksdb")]
 mod disk;
 #[cfg(feature = "rocksdb")]
 mod wal;
 
+#[cfg(feature = "rocksdb")]
+pub use checkpoints::{Checkpoint, Checkpoints, RESTORE_GAP, check, revive};
 pub use clock::{Clock, ManualClock, MonotonicClock};
 pub use contract::{
     BoxFuture, Compare, CompareOp, CompareTarget, Event, EventKind, Grant, KeyRange, KeyValue, LeaseStatus, Op,

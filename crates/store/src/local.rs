@@ -17,6 +17,7 @@ use crate::contract::{
     WatchRequest,
 };
 use crate::error::Error;
+use crate::failpoint::seeded;
 use crate::hub::{Backlog, Hub, Past, Watch};
 use crate::index::{Index, Place, Version};
 use crate::lease::Leases;
@@ -57,6 +58,9 @@ pub struct Config {
     /// Revisions reserved at a time.
     pub ceiling_block: i64,
     pub observer: Option<Arc<dyn SyncObserver>>,
+    /// A mistake to make, for tests of the tests.
+    #[cfg(test)]
+    pub(crate) bug: Option<crate::failpoint::Bug>,
 }
 
 impl Default for Config {
@@ -71,6 +75,8 @@ impl Default for Config {
             history: 20_000,
             ceiling_block: 10_000,
             observer: None,
+            #[cfg(test)]
+            bug: None,
         }
     }
 }
@@ -307,7 +313,10 @@ impl Shared {
             return Err(Error::FutureRevision { asked: request.revision, current: state.revision });
         }
         state.check_readable(&request.range, request.revision)?;
-        let at = if request.revision > 0 { request.revision } else { i64::MAX };
+        let mut at = if request.revision > 0 { request.revision } else { i64::MAX };
+        if seeded!(self.config, StaleRead) && request.revision == 0 && state.revision % 5 == 0 {
+            at = state.revision - 1;
+        }
         let limit = if request.limit > 0 { request.limit } else { usize::MAX };
         let mut response = RangeResponse { revision: state.revision, ..RangeResponse::default() };
         let mut on_disk = Vec::new();

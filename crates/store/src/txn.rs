@@ -45,6 +45,14 @@ pub(crate) struct Staged<'a> {
     overlay: BTreeMap<Bytes, Vec<Version>>,
     /// Granted with their time to live, or ended.
     pub leases_changed: BTreeMap<i64, Option<Duration>>,
+    /// A mistake to make, for tests of the tests: some revisions are given twice.
+    pub repeats: bool,
+}
+
+/// Which way a transaction goes, and the ways of those within it.
+struct Branch {
+    succeeded: bool,
+    inner: Vec<Branch>,
 }
 
 impl<'a> Staged<'a> {
@@ -57,6 +65,7 @@ impl<'a> Staged<'a> {
             changes: Vec::new(),
             overlay: BTreeMap::new(),
             leases_changed: BTreeMap::new(),
+            repeats: false,
         }
     }
 
@@ -64,10 +73,12 @@ impl<'a> Staged<'a> {
     pub fn txn(&mut self, txn: &Txn, refuse: Option<&Error>) -> Result<TxnResponse, Error> {
         check(txn, 0)?;
         let mut changes = Vec::new();
-        match self.run(txn, &mut changes) {
+        let branch = self.branch(txn)?;
+        match self.run(txn, &branch, &mut changes) {
             Ok(mut response) => {
                 self.finish(changes, refuse)?;
-                set_revision(&mut response, self.revision);
+                let given_twice = self.repeats && self.revision % 20 == 0;
+                set_revision(&mut response, self.revision - i64::from(given_twice));
                 Ok(response)
             }
             Err(error) => {
@@ -142,7 +153,9 @@ impl<'a> Staged<'a> {
         }
     }
 
-    fn run(&mut self, txn: &Txn, changes: &mut Vec<Change>) -> Result<TxnResponse, Error> {
+    /// Decides all branches, those of inner transactions too, before anything is changed: a compare sees what was
+    /// there before the whole transaction, as etcd has it.
+    fn branch(&self, txn: &Txn) -> Result<Branch, Error> {
         let mut succeeded = true;
         for compare in &txn.compares {
             if !self.holds(compare)? {
@@ -150,13 +163,28 @@ impl<'a> Staged<'a> {
                 break;
             }
         }
+        let mut inner = Vec::new();
+        for op in if succeeded { &txn.success } else { &txn.failure } {
+            if let Op::Txn(txn) = op {
+                inner.push(self.branch(txn)?);
+            }
+        }
+        Ok(Branch { succeeded, inner })
+    }
+
+    fn run(&mut self, txn: &Txn, branch: &Branch, changes: &mut Vec<Change>) -> Result<TxnResponse, Error> {
+        let succeeded = branch.succeeded;
+        let mut inner = branch.inner.iter();
         let mut responses = Vec::new();
         for op in if succeeded { &txn.success } else { &txn.failure } {
             responses.push(match op {
                 Op::Put(put) => self.put(put, changes)?,
                 Op::Delete { range, prev } => self.delete(range, *prev, changes)?,
                 Op::Range(request) => OpResponse::Range(self.range(request)?),
-                Op::Txn(inner) => OpResponse::Txn(self.run(inner, changes)?),
+                Op::Txn(txn) => {
+                    let branch = inner.next().ok_or(Error::Unsupported("a branch that was not decided"))?;
+                    OpResponse::Txn(self.run(txn, branch, changes)?)
+                }
             });
         }
         Ok(TxnResponse { succeeded, revision: 0, responses })
@@ -345,7 +373,7 @@ fn compare_one(compare: &Compare, kv: &KeyValue) -> bool {
 }
 
 /// Whether a request is within the limits.
-fn check(txn: &Txn, depth: usize) -> Result<usize, Error> {
+pub(crate) fn check(txn: &Txn, depth: usize) -> Result<usize, Error> {
     let over = |what, size: usize, limit| {
         if size > limit { Err(Error::TooLarge { what, size, limit }) } else { Ok(()) }
     };

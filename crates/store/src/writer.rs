@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::contract::{Grant, Txn, TxnResponse, Verified};
+use crate::contract::{Grant, KeyValue, Txn, TxnResponse, Verified};
 use crate::error::Error;
-use crate::failpoint;
+use crate::failpoint::{self, seeded};
 use crate::hub;
 use crate::index::{Dropped, Place};
 use crate::local::Shared;
@@ -203,6 +203,7 @@ impl Writer {
             let state = shared.state.read();
             let leases = shared.leases.lock();
             let mut staged = Staged::new(&state, &leases, &shared.medium);
+            staged.repeats = seeded!(shared.config, RepeatedRevision);
             for command in commands {
                 match command {
                     Command::Txn(txn, reply) => waiting.push(Waiting::Txn(reply, staged.txn(&txn, refusal.as_ref()))),
@@ -329,8 +330,17 @@ impl Writer {
                 } else if !logged && keeps_values && self.dirty.insert(key.clone()) && self.snapshot_due.is_none() {
                     self.snapshot_due = Some(now + shared.config.snapshot_every);
                 }
+                let prev = match prev {
+                    Some(prev) if seeded!(shared.config, WrongPrevious) => {
+                        Some(KeyValue { value: value.clone(), ..prev })
+                    }
+                    prev => prev,
+                };
                 events.push(Arc::new(hub::event(&key, &version, value, prev)));
                 resident = resident.saturating_sub(state.index.push(&key, version, logged));
+            }
+            if seeded!(shared.config, DroppedEvent) && revision % 20 == 0 {
+                continue;
             }
             hub.publish(revision, events);
         }
@@ -441,7 +451,8 @@ impl Writer {
             let mut state = shared.state.write();
             state.compacted = revision;
             state.gaps.clone_from(&gaps);
-            let (freed, done) = state.index.compact(revision, COMPACTION_STEPS, &mut self.useless);
+            let until = revision + i64::from(seeded!(shared.config, CompactionOffByOne));
+            let (freed, done) = state.index.compact(until, COMPACTION_STEPS, &mut self.useless);
             let resident = shared.counters.resident.load(Ordering::Relaxed);
             shared.counters.resident.store(resident.saturating_sub(freed), Ordering::Relaxed);
             if done {

@@ -325,3 +325,77 @@ async fn a_flipped_bit_in_a_table_is_found() {
     assert!(matches!(error, Error::Corrupt(_)), "{error}");
     store.verify().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_copy_that_takes_the_stores_place_fools_no_watcher() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let store = open(&data);
+    store.put("d/a".into(), "1".into()).await.unwrap();
+    store.put("v/a".into(), "1".into()).await.unwrap();
+    store.delete("d/a".into()).await.unwrap();
+    let kept = store.put("d/b".into(), "1".into()).await.unwrap();
+    let checkpoints = store::Checkpoints::new(folder.path().join("checkpoints"));
+    let copy = checkpoints.take(&store, std::time::SystemTime::now()).await.unwrap();
+    assert!(copy.revision >= kept);
+    // The store's other life, which the copy knows nothing of.
+    let mut seen = 0;
+    for n in 0..50 {
+        seen = store.put("d/b".into(), n.to_string().into()).await.unwrap();
+    }
+    drop(store);
+    let revived = store::revive(&copy.folder).unwrap();
+    assert!(revived > seen);
+    for _ in 0..2 {
+        let store = open(&copy.folder);
+        assert_eq!(store.read_revision().await.unwrap(), revived);
+        let b = store.get(b"d/b").await.unwrap().unwrap();
+        assert_eq!((b.value, b.mod_revision), (Bytes::from("1"), kept));
+        assert_eq!(store.get(b"v/a").await.unwrap().unwrap().value, "1");
+        assert_eq!(store.get(b"d/a").await.unwrap(), None);
+        for from in [2, kept, kept + 1, seen, seen + 1, revived - 1] {
+            let watch = store.watch(WatchRequest::over(KeyRange::all()).from(from)).await;
+            assert!(watch.err().is_some_and(|e| e.is_compacted()), "a watch from {from}");
+            let read = store.range(RangeRequest::over(KeyRange::all()).at(from)).await;
+            assert!(read.err().is_some_and(|e| e.is_compacted()), "a read at {from}");
+        }
+        store.verify().await.unwrap();
+        store.close();
+    }
+    let store = open(&copy.folder);
+    let mut watch = store.watch(WatchRequest::over(KeyRange::all()).after(revived)).await.unwrap();
+    assert_eq!(store.put("d/c".into(), "1".into()).await.unwrap(), revived + 1);
+    assert_eq!(watch.next().await.unwrap().unwrap().events.len(), 1);
+}
+
+#[tokio::test]
+async fn checkpoints_are_pruned_and_the_last_good_one_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("data"));
+    let checkpoints = store::Checkpoints::new(folder.path().join("checkpoints"));
+    assert_eq!(checkpoints.last_good(), None);
+    let start = std::time::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    for n in 0..5u32 {
+        let noise: Vec<u8> = (0..20_000u32).map(|i| (n.wrapping_mul(2654435761) ^ i.wrapping_mul(i)) as u8).collect();
+        store.put(format!("d/{n}").into(), noise.into()).await.unwrap();
+        let taken = checkpoints.take(&store, start + Duration::from_secs(60 * u64::from(n))).await.unwrap();
+        assert_eq!(store::check(&taken.folder).unwrap().keys, n as usize + 1);
+        checkpoints.prune(3).unwrap();
+    }
+    let listed = checkpoints.list();
+    assert_eq!(
+        listed.iter().map(|c| c.taken).collect::<Vec<_>>(),
+        [4, 3, 2].map(|n| start + Duration::from_secs(60 * n))
+    );
+    assert_eq!(checkpoints.last_good(), Some(listed[0].clone()));
+    // The newest table of the newest one loses a bit; older ones do not have it.
+    let tables = std::fs::read_dir(listed[0].folder.join("db")).unwrap().map(|e| e.unwrap().path());
+    let newest = tables.filter(|p| p.extension().is_some_and(|e| e == "sst")).max().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(&newest).unwrap();
+    std::fs::write(&newest, &bytes).unwrap();
+    assert!(matches!(store::check(&listed[0].folder), Err(Error::Corrupt(_))));
+    assert_eq!(checkpoints.last_good(), Some(listed[1].clone()));
+}

@@ -1,9 +1,15 @@
 //! Maintenance and Cluster: what clients ask of a member. There is one, and it leads.
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::convert::status;
 use super::{MEMBER, Service, VERSION, pb};
+
+/// What one message of a snapshot carries.
+const SNAPSHOT_CHUNK: usize = 32 << 10;
 
 /// Changing members is not something that one embedded store can do.
 fn alone() -> Status {
@@ -54,10 +60,28 @@ impl pb::maintenance_server::Maintenance for Service {
         Err(Status::unimplemented("this store has no other members to compare a hash with"))
     }
 
-    type SnapshotStream = tokio_stream::Empty<Result<pb::SnapshotResponse, Status>>;
+    type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("this store does not write etcd's snapshot format"))
+        let file = Bytes::from(super::snapshot::write(&self.store).await.map_err(status)?);
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let mut at = 0;
+            while at < file.len() {
+                let end = (at + SNAPSHOT_CHUNK).min(file.len());
+                let response = pb::SnapshotResponse {
+                    remaining_bytes: (file.len() - end) as u64,
+                    blob: file.slice(at..end),
+                    version: VERSION.to_owned(),
+                    ..pb::SnapshotResponse::default()
+                };
+                if sender.send(Ok(response)).await.is_err() {
+                    return;
+                }
+                at = end;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
