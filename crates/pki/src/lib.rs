@@ -3,7 +3,8 @@
 //! Knows files and cryptography; knows no network, no async runtime and no API type.
 //! Start reading at [`hierarchy`]: it names every authority and identity of a cluster and where each one lies.
 //! The rest are its parts: [`key`] and [`der`] below, [`issue`], [`csr`] and [`cert`] for X.509, [`jwt`] for
-//! service accounts, [`token`] for joining, [`kubeconfig`] for people, [`seal`] for Secrets at rest.
+//! service accounts, [`token`] for joining, [`kubeconfig`] for people, [`seal`] for Secrets at rest,
+//! [`vault`] for encrypted files.
 //!
 //! # Why X.509 is written here
 //! Reading and verifying certificates is left to `x509-parser` and `webpki`. Writing them is a few hundred lines over
@@ -24,6 +25,7 @@ pub mod proof;
 pub mod renew;
 pub mod seal;
 pub mod token;
+pub mod vault;
 
 pub use cert::{CertInfo, Chain, Usage};
 pub use csr::Csr;
