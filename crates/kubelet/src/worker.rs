@@ -948,7 +948,7 @@ mod tests {
     #[test]
     fn addresses_replace_those_of_an_earlier_sandbox() {
         let tree = apimachinery::codec::json::parse(br#"{"podIPs":[{"ip":"10.42.0.3"}]}"#).unwrap();
-        let patch = difference(None, &PodStatus::from_value(&tree).unwrap()).unwrap();
+        let patch = difference(None, &PodStatus::from_value(&tree).unwrap(), std::iter::empty()).unwrap();
         let expected = br#"[{"ip":"10.42.0.3"},{"$patch":"replace"}]"#;
         assert_eq!(patch.at(&["status", "podIPs"]), Some(&apimachinery::codec::json::parse(expected).unwrap()));
     }

@@ -299,16 +299,14 @@ fn answers(entries: &[Entry], model: &Model) -> Result<(), String> {
                 }
             }
             (Asked::Read { at: 0 }, Answered::Compacted) => return differs("the present was compacted"),
-            (Asked::Put { keys, at: Some(at), .. }, Answered::Written(false)) => {
-                if model.at(&keys[0], entry.revision).map_or(0, |kv| kv.mod_revision) == *at {
-                    return differs("a condition failed that held");
-                }
+            (Asked::Put { keys, at: Some(at), .. }, Answered::Written(false))
+                if model.at(&keys[0], entry.revision).map_or(0, |kv| kv.mod_revision) == *at =>
+            {
+                return differs("a condition failed that held");
             }
             (Asked::Put { at: None, .. }, Answered::Written(false)) => return differs("a put did nothing"),
-            (Asked::Delete { key }, Answered::Written(false)) => {
-                if model.at(key, entry.revision).is_some() {
-                    return differs("a deletion found nothing");
-                }
+            (Asked::Delete { key }, Answered::Written(false)) if model.at(key, entry.revision).is_some() => {
+                return differs("a deletion found nothing");
             }
             _ => {}
         }

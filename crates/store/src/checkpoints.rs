@@ -95,7 +95,7 @@ impl Checkpoints {
     pub fn list(&self) -> Vec<Checkpoint> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut found: Vec<Checkpoint> = entries.filter_map(|entry| parse(entry.path())).collect();
-        found.sort_by(|a, b| (b.taken, b.revision).cmp(&(a.taken, a.revision)));
+        found.sort_by_key(|kept| std::cmp::Reverse((kept.taken, kept.revision)));
         found
     }
 

@@ -36,11 +36,11 @@ pub fn skiff(profile: &str) -> anyhow::Result<PathBuf> {
         .output()
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "the build failed");
-    let executables = output.stdout.split(|b| *b == b'\n').filter_map(|line| {
+    let mut executables = output.stdout.split(|b| *b == b'\n').filter_map(|line| {
         let message: serde_json::Value = serde_json::from_slice(line).ok()?;
         message["executable"].as_str().map(PathBuf::from)
     });
-    executables.last().context("cargo told no executable")
+    executables.next_back().context("cargo told no executable")
 }
 
 /// Builds the load client; the Go tool knows what has changed.
