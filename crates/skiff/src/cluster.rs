@@ -55,6 +55,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // What may be refused comes first: nothing is half-made then. The port before all, as the usual cause.
     let address = SocketAddr::new(config.bind_address, config.port);
     let listener = listen(address)?;
+    let stored = config.data_dir.join("store");
+    store::LocalStore::check_format(&stored)?;
     let has_node = config.disabled.allows(Part::Node);
     if has_node {
         node::check(&config.data_dir)?;
@@ -70,7 +72,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
     hierarchy.prepare()?;
 
-    let store = Arc::new(store::LocalStore::open(&config.data_dir.join("store"), store_config())?);
+    let store = Arc::new(store::LocalStore::open(&stored, store_config())?);
 
     let authorizer = Arc::new(Authorizer::new());
     let plugins = Plugins::new(authorizer.clone());

@@ -418,17 +418,23 @@ fn lock(folder: &Path) -> Result<File, Error> {
 }
 
 fn check_format(folder: &Path, fresh: bool) -> Result<(), Error> {
+    match read_format(folder)? {
+        Some(_) => Ok(()),
+        None if fresh => write_format(folder),
+        None => Err(Error::Corrupt(format!("{} is missing", folder.join("FORMAT").display()))),
+    }
+}
+
+/// The format of a folder, if it says one, which this version can read.
+pub(crate) fn read_format(folder: &Path) -> Result<Option<u32>, Error> {
     let path = folder.join("FORMAT");
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse::<u32>() {
-            Ok(found) if found <= FORMAT => Ok(()),
+            Ok(found) if found <= FORMAT => Ok(Some(found)),
             Ok(found) => Err(Error::NewerFormat { found: found.to_string(), known: FORMAT }),
             Err(_) => Err(Error::Corrupt(format!("{} holds no format number", path.display()))),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && fresh => write_format(folder),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::Corrupt(format!("{} is missing", path.display())))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io(&path)(error)),
     }
 }

@@ -203,6 +203,18 @@ impl LocalStore {
         LocalStore::start(config, Medium::Memory, loaded)
     }
 
+    /// Whether a folder could be opened as far as its format goes; touches nothing.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`] for one that a newer version wrote. What else is wrong is told by [`LocalStore::open`].
+    #[cfg(feature = "rocksdb")]
+    pub fn check_format(folder: &std::path::Path) -> Result<(), Error> {
+        match crate::disk::read_format(folder) {
+            Err(error @ Error::NewerFormat { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the store of a folder, made when it is not there; the folder belongs to this process until it is dropped.
     #[cfg(feature = "rocksdb")]
     pub fn open(folder: &std::path::Path, config: Config) -> Result<LocalStore, Error> {

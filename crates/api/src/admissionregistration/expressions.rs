@@ -260,6 +260,9 @@ mod tests {
         let wrong = compiler.compile("1", all, &[Type::Bool]).err();
         assert_eq!(wrong.as_deref(), Some("must evaluate to bool but got int"));
         let bad = compiler.compile("... [] bad expression", all, &[Type::Bool]).err().unwrap_or_default();
-        assert!(bad.starts_with("compilation failed: ERROR: <input>:1:2: Syntax error: mismatched input '.' expecting"), "{bad}");
+        assert!(
+            bad.starts_with("compilation failed: ERROR: <input>:1:2: Syntax error: mismatched input '.' expecting"),
+            "{bad}"
+        );
     }
 }
