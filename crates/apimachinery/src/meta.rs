@@ -6,7 +6,7 @@ use crate::Api;
 use crate::leaf::{FieldsV1, RawExtension};
 use crate::time::Time;
 
-/// What every object says about itself.
+/// Standard object's metadata: what every object says about itself.
 #[derive(Api, Clone, Debug, Default, PartialEq)]
 #[api(name = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")]
 pub struct ObjectMeta {
@@ -30,7 +30,7 @@ pub struct ObjectMeta {
     /// Grows when the wished-for state changes; given by the server.
     #[api(7, omitempty)]
     pub generation: i64,
-    /// When the server made the object.
+    /// CreationTimestamp is a timestamp of when the server made the object.
     #[api(8, omitempty, omitzero)]
     pub creation_timestamp: Time,
     /// When a deletion was asked for, or the grace period ends; given by the server.

@@ -28,4 +28,5 @@ pub mod streaming;
 
 pub use check::{check_file_system, check_host};
 pub use error::{Error, Result};
+pub use image::registry::read_settings as read_registries;
 pub use runtime::{Config, Runtime, serve};

@@ -161,6 +161,22 @@ impl Graph {
         let all = self.dependents.get(uid).into_iter().flatten();
         all.filter_map(|dependent| self.objects.get(dependent).cloned()).collect()
     }
+
+    /// All that are being deleted in the foreground and cannot go before this one has gone: its owners that it blocks,
+    /// the owners that these block, and so on. A dependent among them closes a circle, in which all would wait for ever.
+    pub fn waiting_for(&self, uid: &SmolStr) -> HashSet<SmolStr> {
+        let mut waiting = HashSet::new();
+        let mut next = vec![uid];
+        while let Some(object) = next.pop().and_then(|uid| self.objects.get(uid)) {
+            for owner in object.owners.iter().filter(|owner| owner.blocks) {
+                let ends = self.objects.get(&owner.uid).is_some_and(|o| o.is_ending_with(FOREGROUND));
+                if ends && waiting.insert(owner.uid.clone()) {
+                    next.push(&owner.uid);
+                }
+            }
+        }
+        waiting
+    }
 }
 
 /// What is to be done about an object.
@@ -179,14 +195,20 @@ pub enum Decision {
     Delete(&'static str),
 }
 
-/// Decides about one object. `owners` goes with `object.owners`.
-pub fn decide(object: &Object, owners: &[OwnerState], dependents: &[Object]) -> Decision {
+/// Decides about one object. `owners` goes with `object.owners`; `waiting` is who waits for the object.
+pub fn decide(
+    object: &Object,
+    owners: &[OwnerState],
+    dependents: &[Object],
+    waiting: &HashSet<SmolStr>,
+) -> Decision {
     if object.is_ending_with(ORPHAN) {
         return Decision::Orphan(dependents.to_vec());
     }
     if object.is_ending_with(FOREGROUND) {
         let blocking: Vec<SmolStr> = dependents
             .iter()
+            .filter(|d| !waiting.contains(&d.uid))
             .filter(|d| d.owners.iter().any(|o| o.uid == object.uid && o.blocks))
             .map(|d| d.uid.clone())
             .collect();
@@ -203,12 +225,12 @@ pub fn decide(object: &Object, owners: &[OwnerState], dependents: &[Object]) -> 
         let pairs = object.owners.iter().zip(owners);
         pairs.filter(|(_, s)| **s == state).map(|(o, _)| o.uid.clone()).collect()
     };
-    let (present, waiting, gone) = (of(OwnerState::Present), of(OwnerState::Waiting), of(OwnerState::Gone));
+    let (present, ending, gone) = (of(OwnerState::Present), of(OwnerState::Waiting), of(OwnerState::Gone));
     if !present.is_empty() {
-        let away: Vec<SmolStr> = waiting.into_iter().chain(gone).collect();
+        let away: Vec<SmolStr> = ending.into_iter().chain(gone).collect();
         return if away.is_empty() { Decision::Nothing } else { Decision::DropOwners(away) };
     }
-    if !waiting.is_empty() && !dependents.is_empty() {
+    if !ending.is_empty() && !dependents.is_empty() {
         return Decision::Delete("Foreground");
     }
     let holds = |finalizer: &str| object.finalizers.iter().any(|f| f == finalizer);
@@ -239,20 +261,45 @@ mod tests {
 
     #[test]
     fn decisions() {
+        let decided = |o: &Object, owners: &[OwnerState], dependents: &[Object]| {
+            decide(o, owners, dependents, &HashSet::new())
+        };
         let two = object("c", &["a", "b"]);
-        assert_eq!(decide(&two, &[Present, Present], &[]), Decision::Nothing);
-        assert_eq!(decide(&two, &[Present, Gone], &[]), Decision::DropOwners(vec!["b".into()]));
-        assert_eq!(decide(&two, &[Gone, Gone], &[]), Decision::Delete("Background"));
-        assert_eq!(decide(&two, &[Waiting, Gone], &[]), Decision::Delete("Background"));
-        assert_eq!(decide(&two, &[Waiting, Gone], &[object("d", &["c"])]), Decision::Delete("Foreground"));
+        assert_eq!(decided(&two, &[Present, Present], &[]), Decision::Nothing);
+        assert_eq!(decided(&two, &[Present, Gone], &[]), Decision::DropOwners(vec!["b".into()]));
+        assert_eq!(decided(&two, &[Gone, Gone], &[]), Decision::Delete("Background"));
+        assert_eq!(decided(&two, &[Waiting, Gone], &[]), Decision::Delete("Background"));
+        assert_eq!(decided(&two, &[Waiting, Gone], &[object("d", &["c"])]), Decision::Delete("Foreground"));
         let front = ending(object("a", &[]), FOREGROUND);
-        assert_eq!(decide(&front, &[], &[]), Decision::Finish(FOREGROUND));
-        assert_eq!(decide(&front, &[], &[object("c", &["a"])]), Decision::WaitFor(vec!["c".into()]));
+        assert_eq!(decided(&front, &[], &[]), Decision::Finish(FOREGROUND));
+        assert_eq!(decided(&front, &[], &[object("c", &["a"])]), Decision::WaitFor(vec!["c".into()]));
         let mut free = object("c", &["a"]);
         free.owners[0].blocks = false;
-        assert_eq!(decide(&front, &[], &[free]), Decision::Finish(FOREGROUND));
+        assert_eq!(decided(&front, &[], &[free]), Decision::Finish(FOREGROUND));
         let let_go = ending(object("a", &[]), ORPHAN);
-        assert_eq!(decide(&let_go, &[], std::slice::from_ref(&two)), Decision::Orphan(vec![two]));
+        assert_eq!(decided(&let_go, &[], std::slice::from_ref(&two)), Decision::Orphan(vec![two]));
+    }
+
+    #[test]
+    fn a_circle_of_owners_does_not_hold_itself() {
+        let mut graph = Graph::default();
+        let circle = [object("a", &["c"]), object("b", &["a"]), object("c", &["b"])];
+        let decided = |graph: &Graph, object: &Object| {
+            let (dependents, waiting) = (graph.dependents(&object.uid), graph.waiting_for(&object.uid));
+            decide(object, &[Waiting], &dependents, &waiting)
+        };
+        let ending = circle.clone().map(|o| ending(o, FOREGROUND));
+        circle.iter().for_each(|o| drop(graph.take(None, Some(o))));
+        graph.take(Some(&circle[0]), Some(&ending[0]));
+        assert_eq!(decided(&graph, &ending[0]), Decision::WaitFor(vec!["b".into()]));
+        graph.take(Some(&circle[1]), Some(&ending[1]));
+        assert_eq!(decided(&graph, &ending[0]), Decision::WaitFor(vec!["b".into()]));
+        // Only with the last one is nobody left who could go first.
+        graph.take(Some(&circle[2]), Some(&ending[2]));
+        ending.iter().for_each(|o| assert_eq!(decided(&graph, o), Decision::Finish(FOREGROUND)));
+        // Who hangs on a circle, but is no part of it, still goes first.
+        graph.take(None, Some(&object("d", &["a"])));
+        assert!(matches!(decided(&graph, &ending[0]), Decision::WaitFor(all) if all.len() == 2));
     }
 
     #[test]

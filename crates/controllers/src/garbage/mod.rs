@@ -125,8 +125,11 @@ impl Collector {
         for owner in &live.owners {
             owners.push(self.state_of(&live, owner).await?);
         }
-        let dependents = self.graph.lock().dependents(uid);
-        match decide(&live, &owners, &dependents) {
+        let (dependents, waiting) = {
+            let graph = self.graph.lock();
+            (graph.dependents(uid), graph.waiting_for(uid))
+        };
+        match decide(&live, &owners, &dependents, &waiting) {
             Decision::Nothing => {}
             Decision::WaitFor(blocking) => blocking.into_iter().for_each(|dependent| self.queue.add(dependent)),
             Decision::Finish(finalizer) => self.remove_finalizer(&live, finalizer).await?,

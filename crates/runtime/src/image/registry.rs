@@ -61,6 +61,14 @@ pub struct Registry {
     pub password: String,
 }
 
+/// Reads a file with [`Settings`] as it stands; one that says nothing, or what is not understood, is refused.
+pub fn read_settings(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(Error::file(path))?;
+    let read: serde_json::Result<Settings> = serde_json::from_slice(&bytes);
+    read.map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
+    Ok(bytes)
+}
+
 /// The registries of a node.
 #[derive(Debug)]
 pub struct Registries {

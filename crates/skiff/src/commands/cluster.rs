@@ -37,6 +37,9 @@ pub enum LocalCluster {
         /// Bring the images of this archive to every node
         #[arg(long, value_name = "ARCHIVE")]
         image_archive: Vec<PathBuf>,
+        /// Mirrors and credentials of registries, for every node
+        #[arg(long, value_name = "FILE")]
+        registries: Option<PathBuf>,
         /// The nodes' network, a /24 (default: the first free one from 172.29.0.0)
         #[arg(long, value_name = "IP")]
         subnet: Option<Ipv4Addr>,
@@ -93,7 +96,7 @@ impl LocalCluster {
     /// Carries the command out.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            LocalCluster::Create { place, name, nodes, kubeconfig, image_archive, subnet, wait, retain } => {
+            LocalCluster::Create { place, name, nodes, kubeconfig, image_archive, registries, subnet, wait, retain } => {
                 let clusters = place.open()?;
                 for archive in &image_archive {
                     ensure!(archive.is_file(), "there is no image archive {}", archive.display());
@@ -102,9 +105,11 @@ impl LocalCluster {
                     let there = folder.as_os_str().is_empty() || folder.is_dir();
                     ensure!(there, "there is no folder {} for the kubeconfig: make it first", folder.display());
                 }
+                let registries = registries.as_deref().map(runtime::read_registries).transpose()?;
                 runtime::check_file_system(&place.clusters_dir)?;
                 let mut cluster = clusters.define(&name, nodes, subnet)?;
-                let made = clusters.start(&mut cluster);
+                let made = registries.map_or(Ok(()), |settings| clusters.set_registries(&cluster, &settings));
+                let made = made.and_then(|()| clusters.start(&mut cluster));
                 let made = made.and_then(|()| finish(&clusters, &cluster, wait, &image_archive));
                 let made = made.and_then(|()| write_kubeconfig(&clusters, &cluster, kubeconfig.as_deref()));
                 if let Err(error) = made {

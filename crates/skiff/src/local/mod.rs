@@ -150,6 +150,16 @@ impl Clusters {
         Ok(cluster)
     }
 
+    /// Gives every node the settings of registries that its runtime reads.
+    pub fn set_registries(&self, cluster: &Cluster, settings: &[u8]) -> anyhow::Result<()> {
+        for node in &cluster.nodes {
+            let folder = self.node_folder(cluster, node).join("etc/skiff");
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            pki::file::write_private(&folder.join("registries.json"), settings, pki::file::Durability::Synced)?;
+        }
+        Ok(())
+    }
+
     /// Starts what does not run of a cluster. The calling process must have one thread.
     pub fn start(&self, cluster: &mut Cluster) -> anyhow::Result<()> {
         network::record_settings(&self.root)?;
