@@ -35,6 +35,9 @@ impl Map {
         }
         // The sort is stable, so among equal keys the last written stands last.
         entries.sort_by(|a, b| a.0.cmp(&b.0));
+        if entries.windows(2).all(|w| w[0].0 < w[1].0) {
+            return (Map { entries }, Vec::new());
+        }
         let mut duplicates = Vec::new();
         let mut kept: Vec<(SmolStr, Value)> = Vec::with_capacity(entries.len());
         for entry in entries {

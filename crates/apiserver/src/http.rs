@@ -70,6 +70,7 @@ pub async fn listen(
             let peer = Peer {
                 address: Some(address),
                 certificates: Arc::new(certificates.iter().map(|c| c.as_ref().to_vec()).collect()),
+                proof: Arc::default(),
             };
             let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
                 let (server, peer) = (server.clone(), peer.clone());

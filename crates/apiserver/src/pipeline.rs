@@ -25,6 +25,8 @@ pub struct Peer {
     pub address: Option<std::net::SocketAddr>,
     /// DER certificates, leaf first, already verified by TLS against the pool of client CAs.
     pub certificates: Arc<Vec<Vec<u8>>>,
+    /// What they have proved, kept by the authenticator.
+    pub proof: Arc<parking_lot::Mutex<Option<crate::authn::Proof>>>,
 }
 
 /// A request on its way: head read, body still to come.

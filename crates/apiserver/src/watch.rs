@@ -136,12 +136,20 @@ impl Framer {
                 }
                 let shared = event.filter(|_| !matches!(self.form.view, View::Table(_)));
                 let Some(event) = shared else {
+                    let whole = self.form.encoding == Encoding::Protobuf && self.form.view == View::Whole;
+                    if whole && revision == entry.revision && self.stored.same_form(&self.kind) {
+                        let message = self.engine.message(&entry.object(&self.stored))?;
+                        return Ok(codec::proto::watch_frame(word, &codec::proto::wrap(&self.kind, &message)));
+                    }
                     let tree = self.engine.tree(&object, &self.kind).await?;
                     return self.encode(word, tree);
                 };
+                let number = self.form.number(&self.kind) << 2 | change as u32;
+                if let Some(bytes) = event.known_frame(number) {
+                    return Ok(bytes);
+                }
                 let tree = event.tree(&self.stored)?;
                 let tree = self.engine.convert_shared(tree, &self.stored, &self.kind).await?;
-                let number = self.form.number(&self.kind) << 2 | change as u32;
                 event.frame(number, || self.encode(word, tree))
             }
         }

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::stored::{Body, Object};
+use crate::twin::Twin;
 
 /// A ring holds at most this many bytes of objects and this many events; a watch from before its tail starts over.
 const RING_BYTES: usize = 4 << 20;
@@ -37,6 +38,8 @@ pub struct Entry {
     pub body: Body,
     /// Values of the kind's selectable fields, computed when a field selector first asks.
     fields: OnceLock<Vec<SmolStr>>,
+    /// The protobuf form of this object at this revision.
+    twin: Arc<Twin>,
 }
 
 impl Entry {
@@ -53,6 +56,7 @@ impl Entry {
             revision,
             body,
             fields: OnceLock::new(),
+            twin: Arc::default(),
         })
     }
 
@@ -66,12 +70,13 @@ impl Entry {
             revision,
             body: self.body.clone(),
             fields: self.fields.clone(),
+            twin: Arc::default(),
         }
     }
 
     /// The object in its storage version.
     pub fn object(&self, kind: &Arc<Kind>) -> Object {
-        Object::new(kind.clone(), self.revision, self.body.clone())
+        Object::cached(kind.clone(), self.revision, self.body.clone(), self.twin.clone())
     }
 
     /// Whether both selectors take this object. `kind` names the selectable fields.
@@ -150,6 +155,11 @@ impl Event {
         let tree = Arc::new(self.entry.object(kind).tree()?);
         *slot = Arc::downgrade(&tree);
         Ok(tree)
+    }
+
+    /// The frame of one form, if somebody has encoded it.
+    pub fn known_frame(&self, form: u32) -> Option<Bytes> {
+        self.frames.lock().iter().find(|(f, _)| *f == form).map(|(_, bytes)| bytes.clone())
     }
 
     /// The frame of one form, encoded by whoever asks first. `form` is the caller's number for it.
@@ -321,6 +331,11 @@ impl Cache {
             }
         }
         (found, more)
+    }
+
+    /// The object under a key below the prefix.
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.state.read().entries.get(key).cloned()
     }
 
     pub fn len(&self) -> usize {

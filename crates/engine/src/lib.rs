@@ -5,7 +5,7 @@
 //! verbs:   read ── get, list               write ── create, update, patch: one path, named steps
 //!          delete ── delete, deletecollection
 //! feed ── one watch on the store fills every Cache; Cache ── index, event ring, watchers of one prefix
-//! stored ── the form of a value at rest
+//! stored ── the form of a value at rest    twin ── protobuf forms of what is cached
 //! ```
 //!
 //! Laws: stored bytes never hold a resourceVersion (the store's revision is spliced in on the way out); a write goes
@@ -23,6 +23,7 @@ mod options;
 mod read;
 pub mod scale;
 pub mod stored;
+mod twin;
 pub mod watch;
 mod write;
 
@@ -42,6 +43,7 @@ pub use options::{
 };
 pub use read::Page;
 pub use stored::Object;
+pub use twin::Twin;
 pub use watch::{Notice, Watch};
 pub use write::Written;
 
@@ -65,6 +67,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     catalog: Catalog,
     feed: feed::Feed,
+    twins: twin::Twins,
 }
 
 impl Engine {
@@ -83,6 +86,7 @@ impl Engine {
             clock: config.clock,
             catalog,
             feed,
+            twins: twin::Twins::default(),
         }))
     }
 

@@ -128,8 +128,16 @@ impl Engine {
 
     /// The newest committed object, in its storage version.
     pub async fn get(&self, _cx: &Cx, target: &Target) -> Result<Object, Status> {
-        let (object, _) = self.current(target).await?;
-        object.ok_or_else(|| Status::not_found(&target.kind.group_resource(), &target.name))
+        let (object, key) = self.current(target).await?;
+        let object = object.ok_or_else(|| Status::not_found(&target.kind.group_resource(), &target.name))?;
+        // The cache may be behind; when it is not, its entry keeps the forms that were asked for before.
+        let (resource, cache) = self.resource_cache(target)?;
+        let below = &key["/registry/".len() + resource.prefix.len() + 1..];
+        let entry = std::str::from_utf8(below).ok().and_then(|below| cache.get(below));
+        Ok(match entry {
+            Some(entry) if entry.revision == object.revision => entry.object(&object.kind),
+            _ => object,
+        })
     }
 
     /// The key of a target's object in the store.

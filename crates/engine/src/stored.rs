@@ -12,6 +12,7 @@ use apimachinery::{Kind, Status, Value, codec};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::cx::Sealer;
+use crate::twin::Twin;
 
 const PLAIN: u8 = 1;
 const SEALED: u8 = 2;
@@ -27,6 +28,8 @@ pub struct Object {
     pub kind: Arc<Kind>,
     pub revision: i64,
     body: Body,
+    /// Where the protobuf form is kept: only what is in a cache has a place for it.
+    twin: Option<Arc<Twin>>,
 }
 
 /// Canonical JSON without resourceVersion, and where that goes.
@@ -110,7 +113,16 @@ impl Body {
 
 impl Object {
     pub fn new(kind: Arc<Kind>, revision: i64, body: Body) -> Object {
-        Object { kind, revision, body }
+        Object { kind, revision, body, twin: None }
+    }
+
+    /// An object that is in a cache.
+    pub(crate) fn cached(kind: Arc<Kind>, revision: i64, body: Body, twin: Arc<Twin>) -> Object {
+        Object { kind, revision, body, twin: Some(twin) }
+    }
+
+    pub(crate) fn twin(&self) -> Option<&Arc<Twin>> {
+        self.twin.as_ref()
     }
 
     pub fn body(&self) -> &Body {

@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 
 use super::{Error, MAX_DEPTH};
 use crate::kind::Kind;
-use crate::schema::{AnyKind, Struct, Type};
+use crate::schema::{AnyKind, Field, Struct, Type};
 use crate::time::{Duration, parse_rfc3339, rfc3339, rfc3339_micro};
 use crate::value::{Map, Value};
 
@@ -42,22 +42,84 @@ fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// A field of length-delimited content that is written in place: the length goes before it when it is known.
+fn put_nested<E>(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    put_key(out, tag, BYTES);
+    // One byte holds the length of most messages; longer ones move by what more their length needs.
+    let start = out.len() + 1;
+    out.push(0);
+    write(out)?;
+    let length = out.len() - start;
+    if length < 0x80 {
+        out[start - 1] = length as u8;
+        return Ok(());
+    }
+    let mut digits = Vec::with_capacity(5);
+    put_varint(&mut digits, length as u64);
+    out.splice(start - 1..start, digits);
+    Ok(())
+}
+
 /// An object in its envelope.
 pub fn encode_object(tree: &Value, schema: &Struct) -> Result<Bytes, Error> {
     let raw = encode_message(tree, schema)?;
     Ok(envelope(tree.str_at(&["apiVersion"]).unwrap_or_default(), tree.str_at(&["kind"]).unwrap_or_default(), &raw))
 }
 
+/// An encoded message of a kind in its envelope.
+pub fn wrap(kind: &Kind, message: &[u8]) -> Bytes {
+    envelope(&kind.group_version().to_string(), &kind.kind, message)
+}
+
+/// What stands before a message of that length in an envelope; [`ENVELOPE_END`] stands after it.
+fn envelope_start(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(api_version.len() + kind.len() + 32);
+    out.extend_from_slice(MAGIC);
+    put_key(&mut out, 1, BYTES);
+    put_varint(&mut out, (field_length(api_version.len()) + field_length(kind.len())) as u64);
+    put_bytes(&mut out, 1, api_version.as_bytes());
+    put_bytes(&mut out, 2, kind.as_bytes());
+    put_key(&mut out, 2, BYTES);
+    put_varint(&mut out, length as u64);
+    out
+}
+
+/// Two empty texts: content encoding and content type.
+const ENVELOPE_END: &[u8] = &[3 << 3 | BYTES as u8, 0, 4 << 3 | BYTES as u8, 0];
+
+/// Bytes of a field with a small number whose content has that length.
+fn field_length(length: usize) -> usize {
+    let digits = (usize::BITS - (length | 1).leading_zeros()).div_ceil(7);
+    1 + digits as usize + length
+}
+
 fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Bytes {
-    let mut type_meta = Vec::new();
-    put_bytes(&mut type_meta, 1, api_version.as_bytes());
-    put_bytes(&mut type_meta, 2, kind.as_bytes());
-    let mut unknown = MAGIC.to_vec();
-    put_bytes(&mut unknown, 1, &type_meta);
-    put_bytes(&mut unknown, 2, raw);
-    put_bytes(&mut unknown, 3, b"");
-    put_bytes(&mut unknown, 4, b"");
+    let start = envelope_start(api_version, kind, raw.len());
+    let mut unknown = Vec::with_capacity(start.len() + raw.len() + ENVELOPE_END.len());
+    unknown.extend_from_slice(&start);
+    unknown.extend_from_slice(raw);
+    unknown.extend_from_slice(ENVELOPE_END);
     unknown.into()
+}
+
+/// A list of encoded messages of one kind in its envelope, in pieces of handy size.
+pub fn list_of(kind: &Kind, messages: &[Bytes], metadata: &Map) -> Result<Vec<Bytes>, Error> {
+    const PIECE: usize = 64 << 10;
+    let meta = encode_message(&Value::Map(metadata.clone()), crate::meta::ListMeta::schema())?;
+    let length = field_length(meta.len()) + messages.iter().map(|m| field_length(m.len())).sum::<usize>();
+    let mut piece = Vec::with_capacity(PIECE.min(length) + 256);
+    piece.extend_from_slice(&envelope_start(&kind.group_version().to_string(), &kind.list_kind, length));
+    put_bytes(&mut piece, 1, &meta);
+    let mut pieces = Vec::new();
+    for message in messages {
+        if piece.len() + message.len() > PIECE && !piece.is_empty() {
+            pieces.push(std::mem::replace(&mut piece, Vec::with_capacity(PIECE)).into());
+        }
+        put_bytes(&mut piece, 2, message);
+    }
+    piece.extend_from_slice(ENVELOPE_END);
+    pieces.push(piece.into());
+    Ok(pieces)
 }
 
 /// A list of one kind in its envelope.
@@ -66,7 +128,7 @@ pub fn encode_list(kind: &Kind, items: &[Value], metadata: &Map) -> Result<Bytes
     let meta = encode_message(&Value::Map(metadata.clone()), crate::meta::ListMeta::schema())?;
     put_bytes(&mut raw, 1, &meta);
     for item in items {
-        put_bytes(&mut raw, 2, &encode_message(item, &kind.schema)?);
+        put_nested(&mut raw, 2, |raw| message_of(item, &kind.schema, raw))?;
     }
     Ok(envelope(&kind.group_version().to_string(), &kind.list_kind, &raw))
 }
@@ -86,40 +148,47 @@ pub fn watch_frame(word: &str, object: &[u8]) -> Bytes {
 
 /// One message without an envelope.
 pub fn encode_message(tree: &Value, schema: &Struct) -> Result<Vec<u8>, Error> {
-    let empty = Map::new();
-    let map = tree.as_map().unwrap_or(&empty);
     let mut out = Vec::new();
-    message(map, schema, &mut out)?;
+    message_of(tree, schema, &mut out)?;
     Ok(out)
 }
 
-fn message(map: &Map, schema: &Struct, out: &mut Vec<u8>) -> Result<(), Error> {
-    // The generated code writes by ascending number, whatever the order of declaration.
-    let mut order: Vec<usize> = (0..schema.fields.len()).collect();
-    order.sort_by_key(|i| schema.fields[*i].tag);
-    for index in order {
-        let field = &schema.fields[index];
-        if field.tag == 0 {
-            continue;
-        }
-        if field.is_inline() {
-            if let Type::Struct(inner) = &field.node.ty {
-                // An inlined pointer is written only when it carries something.
-                let mut bytes = Vec::new();
-                message(map, inner, &mut bytes)?;
-                if !field.pointer || inner.fields.iter().any(|f| map.contains_key(&f.name)) {
-                    put_bytes(out, field.tag, &bytes);
-                }
-            }
-            continue;
-        }
-        match map.get(&field.name).filter(|v| !v.is_null()) {
-            Some(value) => put_in(out, field.tag, value, &field.node.ty, schema)?,
-            None if field.pointer => {}
-            None => put_zero(out, field.tag, &field.node.ty)?,
-        }
+fn message_of(tree: &Value, schema: &Struct, out: &mut Vec<u8>) -> Result<(), Error> {
+    match tree.as_map() {
+        Some(map) => message(map, schema, out),
+        None => message(&Map::new(), schema, out),
     }
-    Ok(())
+}
+
+fn message(map: &Map, schema: &Struct, out: &mut Vec<u8>) -> Result<(), Error> {
+    // The generated code writes by ascending number, whatever the order of declaration (which is mostly the same).
+    if schema.fields.is_sorted_by_key(|field| field.tag) {
+        return schema.fields.iter().try_for_each(|field| put_member(map, schema, field, out));
+    }
+    let mut order: Vec<&Field> = schema.fields.iter().collect();
+    order.sort_by_key(|field| field.tag);
+    order.into_iter().try_for_each(|field| put_member(map, schema, field, out))
+}
+
+/// One field of a message, out of the map that has the message's members.
+fn put_member(map: &Map, schema: &Struct, field: &Field, out: &mut Vec<u8>) -> Result<(), Error> {
+    if field.tag == 0 {
+        return Ok(());
+    }
+    if field.is_inline() {
+        if let Type::Struct(inner) = &field.node.ty {
+            // An inlined pointer is written only when it carries something.
+            if !field.pointer || inner.fields.iter().any(|f| map.contains_key(&f.name)) {
+                put_nested(out, field.tag, |out| message(map, inner, out))?;
+            }
+        }
+        return Ok(());
+    }
+    match map.get(&field.name).filter(|v| !v.is_null()) {
+        Some(value) => put_in(out, field.tag, value, &field.node.ty, schema),
+        None if field.pointer => Ok(()),
+        None => put_zero(out, field.tag, &field.node.ty),
+    }
 }
 
 fn put_zero(out: &mut Vec<u8>, tag: u32, ty: &Type) -> Result<(), Error> {
@@ -127,9 +196,7 @@ fn put_zero(out: &mut Vec<u8>, tag: u32, ty: &Type) -> Result<(), Error> {
         // A nil slice of bytes is not written.
         Type::List(_) | Type::Map(_) | Type::Bytes => {}
         Type::Struct(schema) => {
-            let mut bytes = Vec::new();
-            message(&Map::new(), schema, &mut bytes)?;
-            put_bytes(out, tag, &bytes);
+            put_nested(out, tag, |out| message(&Map::new(), schema, out))?;
         }
         Type::Bool | Type::Int32 | Type::Int64 => {
             put_key(out, tag, VARINT);
@@ -284,11 +351,10 @@ fn put_field(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type) -> Result<()
             put_bytes(&mut inner, 3, s.as_bytes());
             put_bytes(out, tag, &inner);
         }
-        (Type::Any(_), value) => {
-            let mut inner = Vec::new();
-            put_bytes(&mut inner, 1, crate::json_text::write(value).as_bytes());
-            put_bytes(out, tag, &inner);
-        }
+        (Type::Any(_), value) => put_nested(out, tag, |inner| {
+            put_bytes(inner, 1, crate::json_text::write(value).as_bytes());
+            Ok::<(), Error>(())
+        })?,
         (Type::List(node), Value::List(items)) => {
             for item in items {
                 match item {
@@ -299,28 +365,20 @@ fn put_field(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type) -> Result<()
         }
         (Type::Map(node), Value::Map(map)) => {
             for (key, item) in map.iter() {
-                let mut entry = Vec::new();
-                put_bytes(&mut entry, 1, key.as_bytes());
-                match (&node.ty, item) {
-                    // A list as a map's value is a message of its own with one repeated field.
-                    (Type::List(inner), Value::List(items)) => {
-                        let mut list = Vec::new();
-                        for item in items {
-                            put_field(&mut list, 1, item, &inner.ty)?;
-                        }
-                        put_bytes(&mut entry, 2, &list);
+                put_nested(out, tag, |entry| {
+                    put_bytes(entry, 1, key.as_bytes());
+                    match (&node.ty, item) {
+                        // A list as a map's value is a message of its own with one repeated field.
+                        (Type::List(inner), Value::List(items)) => put_nested(entry, 2, |list| {
+                            items.iter().try_for_each(|item| put_field(list, 1, item, &inner.ty))
+                        }),
+                        (ty, Value::Null) => put_zero(entry, 2, ty),
+                        (ty, item) => put_field(entry, 2, item, ty),
                     }
-                    (ty, Value::Null) => put_zero(&mut entry, 2, ty)?,
-                    (ty, item) => put_field(&mut entry, 2, item, ty)?,
-                }
-                put_bytes(out, tag, &entry);
+                })?;
             }
         }
-        (Type::Struct(schema), Value::Map(map)) => {
-            let mut inner = Vec::new();
-            message(map, schema, &mut inner)?;
-            put_bytes(out, tag, &inner);
-        }
+        (Type::Struct(schema), Value::Map(map)) => put_nested(out, tag, |out| message(map, schema, out))?,
         _ => return Err(wrong(value, ty)),
     }
     Ok(())

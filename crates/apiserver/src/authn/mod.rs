@@ -56,37 +56,83 @@ impl Authenticator {
 
     /// The user of a client certificate: its common name, with its organizations as groups.
     fn certificate(&self, headers: &HeaderMap, peer: &Peer) -> Option<User> {
-        let presented: Vec<CertificateDer<'_>> =
-            peer.certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        if presented.is_empty() {
+        if peer.certificates.is_empty() {
             return None;
         }
-        let now = UNIX_EPOCH + Duration::from_secs(self.clock.now().0.max(0) as u64);
-        if let Ok(identity) = self.client_ca.verify(&presented, Usage::Client, now) {
+        match self.prove(peer) {
+            Proven::User(user) => Some(user),
+            Proven::FrontProxy => {
+                let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+                let shown = headers.get_all("x-remote-group").iter().filter_map(|v| v.to_str().ok());
+                let mut groups: Vec<SmolStr> = shown.map(SmolStr::new).collect();
+                groups.push(SmolStr::new_static(AUTHENTICATED));
+                text("x-remote-user").map(|name| User {
+                    name: name.into(),
+                    uid: text("x-remote-uid").unwrap_or_default().into(),
+                    groups,
+                    extra: Vec::new(),
+                })
+            }
+            Proven::Nobody => None,
+        }
+    }
+
+    /// What the peer's certificates prove. Signatures are verified once a connection, and again every minute.
+    fn prove(&self, peer: &Peer) -> Proven {
+        let now = self.clock.now().0;
+        let mut proof = peer.proof.lock();
+        if let Some(proof) = proof.as_ref()
+            && proof.valid.contains(&now)
+        {
+            return proof.proven.clone();
+        }
+        let made = self.verify(peer, now);
+        let proven = made.proven.clone();
+        *proof = Some(made);
+        proven
+    }
+
+    fn verify(&self, peer: &Peer, now: i64) -> Proof {
+        let presented: Vec<CertificateDer<'_>> =
+            peer.certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let time = UNIX_EPOCH + Duration::from_secs(now.max(0) as u64);
+        let valid = |not_after: i64| now..not_after.min(now + BELIEVED);
+        if let Ok(identity) = self.client_ca.verify(&presented, Usage::Client, time) {
             let mut groups: Vec<SmolStr> = identity.organizations.iter().map(SmolStr::new).collect();
             groups.push(SmolStr::new_static(AUTHENTICATED));
             let credential = format!("X509SHA256={}", identity.fingerprint);
-            return Some(User {
+            let user = User {
                 name: identity.common_name.into(),
                 uid: identity.uids.first().map(SmolStr::new).unwrap_or_default(),
                 groups,
                 extra: vec![("authentication.kubernetes.io/credential-id".into(), vec![credential.into()])],
-            });
+            };
+            return Proof { proven: Proven::User(user), valid: valid(identity.not_after) };
         }
-        if self.front_proxy_ca.verify(&presented, Usage::Client, now).is_ok() {
-            let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-            let mut groups: Vec<SmolStr> =
-                headers.get_all("x-remote-group").iter().filter_map(|v| v.to_str().ok()).map(SmolStr::new).collect();
-            groups.push(SmolStr::new_static(AUTHENTICATED));
-            return text("x-remote-user").map(|name| User {
-                name: name.into(),
-                uid: text("x-remote-uid").unwrap_or_default().into(),
-                groups,
-                extra: Vec::new(),
-            });
+        match self.front_proxy_ca.verify(&presented, Usage::Client, time) {
+            Ok(identity) => Proof { proven: Proven::FrontProxy, valid: valid(identity.not_after) },
+            Err(_) => Proof { proven: Proven::Nobody, valid: valid(i64::MAX) },
         }
-        None
     }
+}
+
+/// Seconds for which a verified certificate is believed: authorities may be replaced meanwhile.
+const BELIEVED: i64 = 60;
+
+/// What certificates prove.
+#[derive(Clone, Debug)]
+enum Proven {
+    User(User),
+    /// Its headers name the user.
+    FrontProxy,
+    Nobody,
+}
+
+/// What a connection's certificates have proved, and when that holds, in seconds since 1970.
+#[derive(Debug)]
+pub struct Proof {
+    proven: Proven,
+    valid: std::ops::Range<i64>,
 }
 
 pub fn anonymous() -> User {
