@@ -279,12 +279,17 @@ impl Presenter<'_> {
                 Encoding::Yaml => codec::yaml::encode_list(self.kind, &items, &metadata),
             },
             View::Metadata => {
-                let mut list = apimachinery::Map::new();
-                list.insert("apiVersion", "meta.k8s.io/v1");
-                list.insert("kind", "PartialObjectMetadataList");
-                list.insert("metadata", metadata);
-                list.insert("items", items.iter().map(table::partial).collect::<Vec<_>>());
-                encode_tree(&Value::Map(list), codec::partial_metadata_list_schema(), self.form)?
+                let items: Vec<Value> = items.iter().map(table::partial).collect();
+                if self.form.encoding == Encoding::Protobuf {
+                    codec::proto::encode_partial_metadata_list(&items, &metadata).map_err(Status::internal)?
+                } else {
+                    let mut list = apimachinery::Map::new();
+                    list.insert("apiVersion", "meta.k8s.io/v1");
+                    list.insert("kind", "PartialObjectMetadataList");
+                    list.insert("metadata", metadata);
+                    list.insert("items", items);
+                    encode_tree(&Value::Map(list), codec::partial_metadata_list_schema(), self.form)?
+                }
             }
             View::Table(include) => {
                 let metadata = Value::Map(metadata);

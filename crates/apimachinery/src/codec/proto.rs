@@ -124,13 +124,22 @@ pub fn list_of(kind: &Kind, messages: &[Bytes], metadata: &Map) -> Result<Vec<By
 
 /// A list of one kind in its envelope.
 pub fn encode_list(kind: &Kind, items: &[Value], metadata: &Map) -> Result<Bytes, Error> {
+    list(&kind.group_version().to_string(), &kind.list_kind, &kind.schema, items, metadata)
+}
+
+/// A `PartialObjectMetadataList` in its envelope.
+pub fn encode_partial_metadata_list(items: &[Value], metadata: &Map) -> Result<Bytes, Error> {
+    list("meta.k8s.io/v1", "PartialObjectMetadataList", super::partial_metadata_schema(), items, metadata)
+}
+
+fn list(api_version: &str, kind: &str, schema: &Struct, items: &[Value], metadata: &Map) -> Result<Bytes, Error> {
     let mut raw = Vec::new();
     let meta = encode_message(&Value::Map(metadata.clone()), crate::meta::ListMeta::schema())?;
     put_bytes(&mut raw, 1, &meta);
     for item in items {
-        put_nested(&mut raw, 2, |raw| message_of(item, &kind.schema, raw))?;
+        put_nested(&mut raw, 2, |raw| message_of(item, schema, raw))?;
     }
-    Ok(envelope(&kind.group_version().to_string(), &kind.list_kind, &raw))
+    Ok(envelope(api_version, kind, &raw))
 }
 
 /// One frame of a watch: a length of four bytes and a WatchEvent around an object in its envelope.
