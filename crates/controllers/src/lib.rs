@@ -28,6 +28,7 @@ pub mod resource_quota;
 pub mod role_aggregation;
 pub mod root_ca;
 pub mod service_account;
+pub mod service_account_tokens;
 mod shared;
 pub mod slice_mirroring;
 pub mod statefulset;
@@ -78,6 +79,7 @@ pub const CONTROLLERS: &[Controller] = &[
     Controller { name: "pod-garbage-collector", run: |cx| pod_gc::run(cx).boxed() },
     Controller { name: "clusterrole-aggregation-controller", run: |cx| role_aggregation::run(cx).boxed() },
     Controller { name: "service-account-controller", run: |cx| service_account::run(cx).boxed() },
+    Controller { name: "tokens-controller", run: |cx| service_account_tokens::run(cx).boxed() },
     Controller { name: "endpointslice-controller", run: |cx| endpoint_slice::run(cx).boxed() },
     Controller { name: "endpoint-controller", run: |cx| endpoints::run(cx).boxed() },
     Controller { name: "deployment-controller", run: |cx| deployment::run(cx).boxed() },

@@ -105,6 +105,11 @@ impl Engine {
         &self.store
     }
 
+    /// The wall clock that objects get their times from, in seconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.clock.now().0
+    }
+
     /// The revision of the newest change that lists and watches show.
     pub fn revision(&self) -> i64 {
         self.feed.revision()

@@ -65,6 +65,29 @@ pub struct Bound {
     pub warnafter: Option<i64>,
 }
 
+/// The issuer of tokens of the older form, which Secrets hold that upstream's controller filled.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// Claims of a token of the older form: it has no end of its own, and holds as long as its Secret holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LegacyClaims {
+    iss: String,
+    /// `system:serviceaccount:NAMESPACE:NAME`.
+    pub sub: String,
+    /// Namespace of the Secret and the service account.
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    /// The Secret that holds the token.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret_name: String,
+    /// Name of the service account.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account_name: String,
+    /// UID of the service account.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+}
+
 /// An object by name and UID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ref {
@@ -132,6 +155,20 @@ impl TokenSigner {
     }
 }
 
+/// Who a token claims to be of; nothing is verified.
+pub fn issuer(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let mut parts = token.split('.');
+    let (Some(_), Some(body), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let body = B64.decode(body).ok().filter(|_| token.len() <= MAX_TOKEN)?;
+    serde_json::from_slice::<Issuer>(&body).ok().map(|claims| claims.iss)
+}
+
 /// Verifies tokens of known issuers by any of several keys.
 #[derive(Clone, Debug)]
 pub struct TokenVerifier {
@@ -147,25 +184,41 @@ impl TokenVerifier {
 
     /// Whether the token claims to be of one of our issuers; nothing is verified, so that others may be asked if not.
     pub fn is_ours(&self, token: &str) -> bool {
-        #[derive(Deserialize)]
-        struct Issuer {
-            #[serde(default)]
-            iss: String,
-        }
-        let mut parts = token.split('.');
-        let (Some(_), Some(body), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return false;
-        };
-        token.len() <= MAX_TOKEN
-            && B64
-                .decode(body)
-                .ok()
-                .and_then(|b| serde_json::from_slice::<Issuer>(&b).ok())
-                .is_some_and(|c| self.issuers.contains(&c.iss))
+        issuer(token).is_some_and(|issuer| self.issuers.contains(&issuer))
     }
 
     /// Checks signature, issuer and time. Audience and the objects it is bound to are the caller's to check.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims> {
+        let claims: Claims =
+            serde_json::from_slice(&self.signed(token)?).map_err(|_| Error::Token("claims are not understood"))?;
+        if !self.issuers.contains(&claims.iss) {
+            return Err(Error::Token("issued by someone else"));
+        }
+        let now = crate::unix(now) as i64;
+        if claims.exp.saturating_add(LEEWAY) <= now {
+            return Err(Error::TokenExpired);
+        }
+        if claims.nbf.saturating_sub(LEEWAY) > now || claims.iat.saturating_sub(LEEWAY) > now {
+            return Err(Error::Token("not valid yet"));
+        }
+        Ok(claims)
+    }
+
+    /// Checks signature and issuer of a token of the older form. That its Secret still holds it is the caller's to check.
+    pub fn verify_legacy(&self, token: &str) -> Result<LegacyClaims> {
+        let claims: LegacyClaims =
+            serde_json::from_slice(&self.signed(token)?).map_err(|_| Error::Token("claims are not understood"))?;
+        if claims.iss != LEGACY_ISSUER {
+            return Err(Error::Token("issued by someone else"));
+        }
+        if claims.sub != format!("system:serviceaccount:{}:{}", claims.namespace, claims.account_name) {
+            return Err(Error::Token("the subject is not the service account"));
+        }
+        Ok(claims)
+    }
+
+    /// The claims of a token that one of the keys has signed.
+    fn signed(&self, token: &str) -> Result<Vec<u8>> {
         if token.len() > MAX_TOKEN {
             return Err(Error::Token("longer than 16 KiB"));
         }
@@ -183,19 +236,7 @@ impl TokenVerifier {
         if !candidates.into_iter().any(|(_, key)| key.verify_fixed(signed.as_bytes(), &signature)) {
             return Err(Error::Token("signature does not verify"));
         }
-        let claims: Claims =
-            serde_json::from_slice(&decode(body)?).map_err(|_| Error::Token("claims are not understood"))?;
-        if !self.issuers.contains(&claims.iss) {
-            return Err(Error::Token("issued by someone else"));
-        }
-        let now = crate::unix(now) as i64;
-        if claims.exp.saturating_add(LEEWAY) <= now {
-            return Err(Error::TokenExpired);
-        }
-        if claims.nbf.saturating_sub(LEEWAY) > now || claims.iat.saturating_sub(LEEWAY) > now {
-            return Err(Error::Token("not valid yet"));
-        }
-        Ok(claims)
+        decode(body)
     }
 
     /// The document served at `/openid/v1/jwks`.
@@ -316,6 +357,32 @@ mod tests {
         for junk in ["", ".", "..", "a.b.c", "....", &"x".repeat(20_000)] {
             assert!(verifier.verify(junk, at(2000)).is_err() && !verifier.is_ours(junk));
         }
+    }
+
+    #[test]
+    fn tokens_of_the_older_form_are_read() {
+        let key = PrivateKey::generate().unwrap();
+        let verifier = TokenVerifier::new(vec![ISSUER.into()], vec![key.public()]);
+        let header = TokenSigner::new(LEGACY_ISSUER, key.clone()).header;
+        let sign = |iss: &str, sub: &str| {
+            let claims = serde_json::json!({
+                "iss": iss, "sub": sub,
+                "kubernetes.io/serviceaccount/namespace": "n", "kubernetes.io/serviceaccount/secret.name": "s",
+                "kubernetes.io/serviceaccount/service-account.name": "a",
+                "kubernetes.io/serviceaccount/service-account.uid": "u",
+            });
+            let signed = format!("{header}.{}", B64.encode(claims.to_string()));
+            format!("{signed}.{}", B64.encode(key.sign_fixed(signed.as_bytes()).unwrap()))
+        };
+        let token = sign(LEGACY_ISSUER, "system:serviceaccount:n:a");
+        assert_eq!(issuer(&token).as_deref(), Some(LEGACY_ISSUER));
+        let claims = verifier.verify_legacy(&token).unwrap();
+        assert_eq!((claims.secret_name.as_str(), claims.account_uid.as_str()), ("s", "u"));
+        assert!(verifier.verify(&token, at(2000)).is_err());
+        assert!(verifier.verify_legacy(&sign(ISSUER, "system:serviceaccount:n:a")).is_err());
+        assert!(verifier.verify_legacy(&sign(LEGACY_ISSUER, "system:serviceaccount:n:b")).is_err());
+        let bound = TokenSigner::new(LEGACY_ISSUER, key.clone()).sign(&super::Claims::default()).unwrap();
+        assert!(verifier.verify_legacy(&bound).is_err());
     }
 
     #[test]

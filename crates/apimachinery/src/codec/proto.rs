@@ -689,6 +689,20 @@ mod tests {
     use super::*;
     use crate::meta::PartialObjectMetadata;
 
+    #[test]
+    fn lists_of_metadata_hold_messages() {
+        let item = super::super::json::parse(br#"{"metadata":{"name":"a","uid":"u"}}"#).unwrap();
+        let mut metadata = Map::new();
+        metadata.insert("resourceVersion", "7");
+        let list = encode_partial_metadata_list(std::slice::from_ref(&item), &metadata).unwrap();
+        let message = encode_message(&item, PartialObjectMetadata::schema()).unwrap();
+        let back = decode_message(&message, PartialObjectMetadata::schema()).unwrap();
+        assert_eq!(back.str_at(&["metadata", "uid"]), Some("u"));
+        let mut field = Vec::new();
+        put_bytes(&mut field, 2, &message);
+        assert!(list.windows(field.len()).any(|part| part == field));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_input_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {

@@ -75,6 +75,7 @@ pub async fn ensure(engine: &Engine, config: &Config) -> Result<(), Status> {
     rest.extend(flowcontrol::objects());
     rest.extend(objects::authentication(config)?);
     rest.extend(objects::kubernetes_service(config));
+    rest.push(objects::token_tracking(&apimachinery::time::rfc3339(engine.now())[..10]));
     burst(engine, &cx, rest).await
 }
 

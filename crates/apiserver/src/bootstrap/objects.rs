@@ -45,6 +45,17 @@ pub fn priority_classes() -> Vec<Wanted> {
     classes.into_iter().map(make).collect()
 }
 
+/// The day since which the uses of service accounts' tokens in Secrets are noted; upstream's cleaner asks for it.
+pub fn token_tracking(today: &str) -> Wanted {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": today},
+    });
+    Wanted::new("", "configmaps", tree(object), Rule::Keep)
+}
+
 /// The default service network. Its readiness is set by the controller of service networks.
 pub fn service_cidr(config: &Config) -> Vec<Wanted> {
     if config.service_cidrs.is_empty() {
