@@ -56,13 +56,25 @@ impl Wire {
 
     /// Sends a request of known length and reads the answer.
     pub async fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+        let answer = self.try_send(method, path, headers, body).await;
+        answer.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// The same for what a server may find too bad to answer; `None` when it just closes.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> Option<Answer> {
         let mut bytes = self.head(method, path, headers).into_bytes();
         if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
             bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body);
-        self.exchange(&bytes).await.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+        self.exchange(&bytes).await
     }
 
     /// Writes bytes and reads what comes back until the server closes; `None` when that is no answer.
