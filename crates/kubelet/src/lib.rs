@@ -12,6 +12,7 @@
 
 mod admission;
 mod folder_watch;
+mod hash;
 mod hooks;
 mod images;
 pub mod node;
@@ -19,6 +20,7 @@ mod node_agent;
 pub mod node_network;
 mod observed;
 mod plan;
+mod pod;
 mod pod_groups;
 mod probes;
 mod resize;

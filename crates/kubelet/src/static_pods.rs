@@ -14,8 +14,9 @@ use client::Client;
 use parking_lot::Mutex;
 
 use crate::folder_watch::FolderWatch;
+use crate::hash::fnv;
 use crate::node_agent::{Config, Shared};
-use crate::worker::{Desired, fnv};
+use crate::worker::Desired;
 
 /// Marks a mirror; its value is the hash of the manifest.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -97,7 +97,7 @@ impl Probes {
         if containers.contains_key(id) {
             return;
         }
-        let Some(container) = crate::worker::find(pod, name) else { return };
+        let Some(container) = crate::pod::find(pod, name) else { return };
         let state = watch::channel(ProbeState {
             started: container.startup_probe.is_none(),
             ready: container.readiness_probe.is_none(),
@@ -163,7 +163,7 @@ impl Task {
             let outcome =
                 check(&self.runtime, &self.probe.probe_handler, &self.container, &self.id, self.ip, limit).await;
             if let Outcome::Bad(text) | Outcome::Unknown(text) = &outcome {
-                let about = crate::worker::subject(&self.pod, &self.container.name);
+                let about = crate::pod::subject(&self.pod, &self.container.name);
                 let verb = if matches!(outcome, Outcome::Bad(_)) { "failed" } else { "errored" };
                 self.recorder.warning(&about, "Unhealthy", format!("{} probe {verb}: {text}", self.sort.name()));
             }

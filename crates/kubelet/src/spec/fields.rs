@@ -77,7 +77,7 @@ fn quoted(text: &str) -> String {
 /// An amount that a container asked for, in units of the divisor, rounded up; the node's where it has no limit.
 pub fn resource(pod: &Pod, own: &str, selector: &ResourceFieldSelector, node: &NodeFacts) -> Result<String, Error> {
     let name = if selector.container_name.is_empty() { own } else { &selector.container_name };
-    let container = crate::worker::find(pod, name).ok_or_else(|| error(format!("container {name} not found")))?;
+    let container = crate::pod::find(pod, name).ok_or_else(|| error(format!("container {name} not found")))?;
     let (sort, resource) = selector
         .resource
         .split_once('.')

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use pki::proof::KeyType;
 
 use super::Changed;
-use crate::worker::{fnv, subject};
+use crate::hash::fnv;
+use crate::pod::subject;
 
 /// How long the first look at the node's requests may take.
 const FIRST_SIGHT: Duration = Duration::from_secs(5);

@@ -6,9 +6,10 @@ use api::core::pod::Pod;
 use api::core::pod::container::Container;
 use cri::v1;
 
-use super::{Worker, find, subject};
+use super::Worker;
 use crate::observed::Observed;
 use crate::plan::Plan;
+use crate::pod::{find, subject};
 use crate::pod_groups;
 use crate::resize::{self, Change, Granted};
 use crate::spec::resources::of_pod;
