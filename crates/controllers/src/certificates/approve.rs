@@ -1,14 +1,12 @@
 //! Approves the requests of nodes for client certificates, where the requester may have one.
 
 use api::authorization::subjectaccessreview::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use api::certificates::certificatesigningrequest::{
-    CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
-};
-use apimachinery::{SmolStr, Status};
-use client::{Outcome, run_workers};
+use api::certificates::certificatesigningrequest::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use apimachinery::Status;
+use client::Outcome;
 use pki::Csr;
 
-use super::{Signer, is};
+use super::{Signer, condition, is};
 use crate::Context;
 
 /// A permission that makes a request approved by itself.
@@ -39,40 +37,25 @@ fn ways(spec: &CertificateSigningRequestSpec) -> Result<Vec<Way>, pki::Error> {
 
 /// Runs the controller.
 pub async fn run(cx: Context) {
-    let (_requests, queue) = super::follow(&cx).await;
-    run_workers("certificate-controller", queue, 1, move |name| {
-        let cx = cx.clone();
-        async move { reconcile(&cx, &name).await }
-    })
-    .await;
+    super::for_each(cx, reconcile).await;
 }
 
-async fn reconcile(cx: &Context, name: &SmolStr) -> Result<Outcome, Status> {
-    // Read afresh: it may have been decided since.
-    let Some(mut request) = cx.client.try_get::<CertificateSigningRequest>("", name).await? else {
-        return Ok(Outcome::Done);
-    };
+async fn reconcile(cx: Context, mut request: CertificateSigningRequest) -> Result<Outcome, Status> {
     if !request.status.certificate.0.is_empty() || is(&request, "Approved") || is(&request, "Denied") {
         return Ok(Outcome::Done);
     }
     let ways = match ways(&request.spec) {
         Ok(ways) => ways,
         Err(error) => {
-            tracing::debug!(request = %name, %error, "a request for a certificate cannot be read");
+            tracing::debug!(request = request.metadata.name, %error, "a request for a certificate cannot be read");
             return Ok(Outcome::Done);
         }
     };
     for way in ways {
-        if !allowed(cx, &request.spec, way).await? {
+        if !allowed(&cx, &request.spec, way).await? {
             continue;
         }
-        request.status.conditions.push(CertificateSigningRequestCondition {
-            type_: "Approved".into(),
-            status: "True".into(),
-            reason: "AutoApproved".into(),
-            message: way.message.into(),
-            ..CertificateSigningRequestCondition::default()
-        });
+        request.status.conditions.push(condition("Approved", "AutoApproved", way.message.into()));
         cx.client.update_subresource(&request, "approval").await?;
         break;
     }

@@ -47,24 +47,18 @@ fn expiry(pem: &[u8]) -> Option<i64> {
 
 /// Runs the controller of certificate signing requests.
 pub async fn run(cx: Context) {
-    let (_requests, queue) = super::follow(&cx).await;
-    run_workers("certificate-controller", queue, 1, move |name: SmolStr| {
-        let cx = cx.clone();
-        async move {
-            let Some(request) = cx.client.try_get::<CertificateSigningRequest>("", &name).await? else {
-                return Ok(Outcome::Done);
-            };
-            let left = end(&request).saturating_sub(now(&cx).0);
-            if left > 0 {
-                // What never ends by itself comes back with its next change.
-                let forever = left > 2 * PENDING;
-                return Ok(if forever { Outcome::Done } else { Outcome::After(Duration::from_secs(left as u64)) });
-            }
-            let only = Client::only_uid(&request.metadata.uid);
-            gone(cx.client.delete_with::<CertificateSigningRequest>("", &name, only).await)
-        }
-    })
-    .await;
+    super::for_each(cx, reconcile).await;
+}
+
+async fn reconcile(cx: Context, request: CertificateSigningRequest) -> Result<Outcome, Status> {
+    let left = end(&request).saturating_sub(now(&cx).0);
+    if left > 0 {
+        // What never ends by itself comes back with its next change.
+        let forever = left > 2 * PENDING;
+        return Ok(if forever { Outcome::Done } else { Outcome::After(Duration::from_secs(left as u64)) });
+    }
+    let only = Client::only_uid(&request.metadata.uid);
+    gone(cx.client.delete_with::<CertificateSigningRequest>("", &request.metadata.name, only).await)
 }
 
 /// Runs the controller of pods' certificate requests.

@@ -10,10 +10,10 @@ pub mod sign;
 
 use std::sync::Arc;
 
-use api::certificates::certificatesigningrequest::CertificateSigningRequest;
+use api::certificates::certificatesigningrequest::{CertificateSigningRequest, CertificateSigningRequestCondition};
 use apimachinery::resource::Resource;
-use apimachinery::{Api, SmolStr};
-use client::{Informer, Queue, Scope};
+use apimachinery::{Api, SmolStr, Status};
+use client::{Informer, Outcome, Queue, Scope, run_workers};
 use pki::{Ca, Csr};
 
 use crate::Context;
@@ -142,8 +142,11 @@ fn is(request: &CertificateSigningRequest, condition: &str) -> bool {
     request.status.conditions.iter().any(|c| c.type_ == condition && c.status == "True")
 }
 
-/// A queue of the names of requests, which gets each that changes.
-async fn follow(cx: &Context) -> (Informer<CertificateSigningRequest>, Queue<SmolStr>) {
+/// Gives every request that changes to a reconciler. It is read afresh: it may have been decided since.
+async fn for_each<F>(cx: Context, reconcile: fn(Context, CertificateSigningRequest) -> F)
+where
+    F: Future<Output = Result<Outcome, Status>> + Send + 'static,
+{
     let resource = CertificateSigningRequest::resource();
     let requests = Informer::start(&cx.watcher, resource, Scope::default(), |tree| {
         CertificateSigningRequest::from_value(tree).ok()
@@ -156,7 +159,27 @@ async fn follow(cx: &Context) -> (Informer<CertificateSigningRequest>, Queue<Smo
             to.add(change.key.name.clone());
         }
     });
-    (requests, queue)
+    run_workers("certificate-controller", queue, 1, move |name: SmolStr| {
+        let cx = cx.clone();
+        async move {
+            match cx.client.try_get::<CertificateSigningRequest>("", &name).await? {
+                Some(request) => reconcile(cx, request).await,
+                None => Ok(Outcome::Done),
+            }
+        }
+    })
+    .await;
+}
+
+/// A condition that holds from now on.
+fn condition(type_: &str, reason: &str, message: String) -> CertificateSigningRequestCondition {
+    CertificateSigningRequestCondition {
+        type_: type_.into(),
+        status: "True".into(),
+        reason: reason.into(),
+        message,
+        ..CertificateSigningRequestCondition::default()
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use api::certificates::certificatesigningrequest::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,
 };
-use apimachinery::{Bytes, SmolStr, Status, Time};
-use client::{Outcome, run_workers};
+use apimachinery::{Bytes, Status};
+use client::Outcome;
 use pki::Csr;
 use pki::issue::{KeyUsage, Validity};
 
-use super::{Authorities, Signer, is};
+use super::{Authorities, Signer, condition, is};
 use crate::Context;
 use crate::workload::now;
 
@@ -58,42 +58,25 @@ fn certificate(
 
 /// Runs the controller.
 pub async fn run(cx: Context) {
-    let (_requests, queue) = super::follow(&cx).await;
-    run_workers("certificate-controller", queue, 1, move |name| {
-        let cx = cx.clone();
-        async move { reconcile(&cx, &name).await }
-    })
-    .await;
+    super::for_each(cx, reconcile).await;
 }
 
-async fn reconcile(cx: &Context, name: &SmolStr) -> Result<Outcome, Status> {
-    // Read afresh: it may have been signed since.
-    let Some(mut request) = cx.client.try_get::<CertificateSigningRequest>("", name).await? else {
-        return Ok(Outcome::Done);
-    };
+async fn reconcile(cx: Context, mut request: CertificateSigningRequest) -> Result<Outcome, Status> {
     let Some(signer) = Signer::of(&request.spec.signer_name) else { return Ok(Outcome::Done) };
     let open = is(&request, "Approved") && !is(&request, "Denied") && !is(&request, "Failed");
     if !open || !request.status.certificate.0.is_empty() {
         return Ok(Outcome::Done);
     }
-    let now = now(cx);
+    let now = now(&cx);
     match certificate(&request.spec, signer, &cx.config.authorities, now.0) {
         Ok(pem) => request.status.certificate = Bytes(pem.into_bytes()),
-        Err(Refusal::Never(message)) => request.status.conditions.push(failure(message, now)),
+        Err(Refusal::Never(message)) => {
+            let failed = condition("Failed", "SignerValidationFailure", message);
+            request.status.conditions.push(CertificateSigningRequestCondition { last_update_time: now, ..failed });
+        }
         Err(error) => return Err(Status::internal(error)),
     }
     cx.client.update_status(&request).await.map(|_| Outcome::Done)
-}
-
-fn failure(message: String, now: Time) -> CertificateSigningRequestCondition {
-    CertificateSigningRequestCondition {
-        type_: "Failed".into(),
-        status: "True".into(),
-        reason: "SignerValidationFailure".into(),
-        message,
-        last_update_time: now,
-        ..CertificateSigningRequestCondition::default()
-    }
 }
 
 #[cfg(test)]
