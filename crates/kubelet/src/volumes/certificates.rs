@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use pki::proof::KeyType;
 
 use super::Changed;
+use super::alarms::Alarms;
 use crate::hash::fnv;
 use crate::pod::subject;
 
@@ -118,9 +119,9 @@ pub struct Certificates {
     node: SmolStr,
     recorder: Recorder,
     changed: Changed,
+    alarms: Alarms,
     requests: OnceLock<Informer<Seen>>,
     known: Mutex<HashMap<Key, State>>,
-    alarms: Mutex<HashMap<String, tokio::task::AbortHandle>>,
 }
 
 impl Certificates {
@@ -129,10 +130,10 @@ impl Certificates {
             client,
             node,
             recorder,
+            alarms: Alarms::new(changed.clone()),
             changed,
             requests: OnceLock::new(),
             known: Mutex::default(),
-            alarms: Mutex::default(),
         }
     }
 
@@ -254,24 +255,15 @@ impl Certificates {
             held.chain(asked).filter(|at| *at > now).collect()
         };
         let next = self.known.lock().iter().filter(|(key, _)| key.0 == uid).flat_map(|(_, s)| due(s)).min();
-        let Some(next) = next.filter(|next| *next < i64::MAX) else { return };
-        let (changed, pod) = (self.changed.clone(), uid.to_owned());
-        let wait = Duration::from_secs((next - now).max(1) as u64);
-        let alarm = tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            changed(&pod);
-        });
-        if let Some(old) = self.alarms.lock().insert(uid.to_owned(), alarm.abort_handle()) {
-            old.abort();
+        if let Some(next) = next.filter(|next| *next < i64::MAX) {
+            self.alarms.set(uid, next);
         }
     }
 
     /// A pod is gone.
     pub fn forget(&self, uid: &str) {
         self.known.lock().retain(|key, _| key.0 != uid);
-        if let Some(alarm) = self.alarms.lock().remove(uid) {
-            alarm.abort();
-        }
+        self.alarms.forget(uid);
     }
 }
 

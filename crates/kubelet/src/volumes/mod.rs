@@ -3,6 +3,7 @@
 //! A pod's files are below `<root>/pods/<uid>`, in the places where other kubelets have them:
 //! `volumes/kubernetes.io~<plugin>/<name>`, `volume-subpaths`, `containers/<name>/<attempt>`, `etc-hosts`.
 
+mod alarms;
 mod bundles;
 mod certificates;
 mod claims;

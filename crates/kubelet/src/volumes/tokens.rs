@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::core::pod::Pod;
 use api::core::serviceaccount::ServiceAccount;
@@ -12,6 +11,7 @@ use client::Client;
 use parking_lot::Mutex;
 
 use super::Changed;
+use super::alarms::Alarms;
 
 /// Without a wish, tokens live an hour.
 const LIFE: i64 = 3600;
@@ -31,14 +31,13 @@ struct Token {
 /// The tokens in use, by pod, audience and life.
 pub struct Tokens {
     client: Client,
-    changed: Changed,
+    alarms: Alarms,
     known: Mutex<HashMap<(String, String, i64), Token>>,
-    alarms: Mutex<HashMap<String, tokio::task::AbortHandle>>,
 }
 
 impl Tokens {
     pub fn new(client: Client, changed: Changed) -> Tokens {
-        Tokens { client, changed, known: Mutex::default(), alarms: Mutex::default() }
+        Tokens { client, alarms: Alarms::new(changed), known: Mutex::default() }
     }
 
     /// As whom tokens are asked for.
@@ -109,23 +108,14 @@ impl Tokens {
     /// Sets the pod's alarm to its next renewal.
     fn arm(&self, uid: &str) {
         let next = self.known.lock().iter().filter(|(key, _)| key.0 == uid).map(|(_, t)| t.renew).min();
-        let Some(next) = next else { return };
-        let (changed, pod) = (self.changed.clone(), uid.to_owned());
-        let wait = Duration::from_secs((next - crate::seconds()).max(1) as u64);
-        let alarm = tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            changed(&pod);
-        });
-        if let Some(old) = self.alarms.lock().insert(uid.to_owned(), alarm.abort_handle()) {
-            old.abort();
+        if let Some(next) = next {
+            self.alarms.set(uid, next);
         }
     }
 
     /// A pod is gone.
     pub fn forget(&self, uid: &str) {
         self.known.lock().retain(|key, _| key.0 != uid);
-        if let Some(alarm) = self.alarms.lock().remove(uid) {
-            alarm.abort();
-        }
+        self.alarms.forget(uid);
     }
 }
