@@ -7,6 +7,7 @@ pub(crate) mod lists;
 pub(crate) mod network;
 pub(crate) mod operators;
 pub(crate) mod optional;
+pub(crate) mod order;
 pub mod quantity;
 pub(crate) mod regex;
 pub mod semver;
@@ -82,6 +83,7 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Overloads>> = LazyLock::new(|| 
         url::TABLE,
         quantity::TABLE,
         semver::TABLE,
+        order::TABLE,
         network::TABLE,
         format::TABLE,
         authz::TABLE,

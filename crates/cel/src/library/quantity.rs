@@ -1,7 +1,5 @@
 //! Amounts with units, as resources are given in: `1.5Gi`, `100m`.
 
-use std::cmp::Ordering;
-
 use super::Decl;
 use crate::opaque::Opaque;
 use crate::value::{Error, Value};
@@ -23,21 +21,6 @@ pub(crate) const TABLE: &[Decl] = &[
         "sign",
         |args| one(args, |q| Ok(Value::Int(q.nanos.signum() as i64))),
         &[("quantity_sign", "kubernetes.Quantity.() int")],
-    ),
-    Decl(
-        "isGreaterThan",
-        |args| compared(args, |o| Value::Bool(o.is_gt())),
-        &[("quantity_is_greater_than", "kubernetes.Quantity.(kubernetes.Quantity) bool")],
-    ),
-    Decl(
-        "isLessThan",
-        |args| compared(args, |o| Value::Bool(o.is_lt())),
-        &[("quantity_is_less_than", "kubernetes.Quantity.(kubernetes.Quantity) bool")],
-    ),
-    Decl(
-        "compareTo",
-        |args| compared(args, |o| Value::Int(o as i64)),
-        &[("quantity_compare_to", "kubernetes.Quantity.(kubernetes.Quantity) int")],
     ),
     Decl(
         "asApproximateFloat",
@@ -180,13 +163,6 @@ fn is_quantity<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
 fn one<'a>(args: &[Value<'a>], act: fn(&Quantity) -> Result<Value<'a>, Error>) -> Result<Value<'a>, Error> {
     match args {
         [Value::Opaque(Opaque::Quantity(q))] => act(q),
-        _ => Err(Error::no_such_overload()),
-    }
-}
-
-fn compared<'a>(args: &[Value<'a>], act: fn(Ordering) -> Value<'a>) -> Result<Value<'a>, Error> {
-    match args {
-        [Value::Opaque(Opaque::Quantity(a)), Value::Opaque(Opaque::Quantity(b))] => Ok(act(a.cmp(b))),
         _ => Err(Error::no_such_overload()),
     }
 }

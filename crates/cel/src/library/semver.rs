@@ -33,21 +33,6 @@ pub(crate) const TABLE: &[Decl] = &[
     Decl("major", |args| part(args, |v| v.major), &[("semver_major", "kubernetes.Semver.() int")]),
     Decl("minor", |args| part(args, |v| v.minor), &[("semver_minor", "kubernetes.Semver.() int")]),
     Decl("patch", |args| part(args, |v| v.patch), &[("semver_patch", "kubernetes.Semver.() int")]),
-    Decl(
-        "isGreaterThan",
-        |args| compared(args, |o| Value::Bool(o.is_gt())),
-        &[("semver_is_greater_than", "kubernetes.Semver.(kubernetes.Semver) bool")],
-    ),
-    Decl(
-        "isLessThan",
-        |args| compared(args, |o| Value::Bool(o.is_lt())),
-        &[("semver_is_less_than", "kubernetes.Semver.(kubernetes.Semver) bool")],
-    ),
-    Decl(
-        "compareTo",
-        |args| compared(args, |o| Value::Int(o as i64)),
-        &[("semver_compare_to", "kubernetes.Semver.(kubernetes.Semver) int")],
-    ),
 ];
 
 fn number(text: &str, what: &str) -> Result<u64, String> {
@@ -159,13 +144,6 @@ fn is_semver<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
 fn part<'a>(args: &[Value<'a>], of: fn(&Semver) -> u64) -> Result<Value<'a>, Error> {
     match args {
         [Value::Opaque(Opaque::Semver(version))] => Ok(Value::Int(of(version) as i64)),
-        _ => Err(Error::no_such_overload()),
-    }
-}
-
-fn compared<'a>(args: &[Value<'a>], of: fn(Ordering) -> Value<'a>) -> Result<Value<'a>, Error> {
-    match args {
-        [Value::Opaque(Opaque::Semver(a)), Value::Opaque(Opaque::Semver(b))] => Ok(of(a.order(b))),
         _ => Err(Error::no_such_overload()),
     }
 }
