@@ -2,33 +2,14 @@
 
 use std::fmt::Write;
 
+use cel::time::{date, days, month_days};
+
 use crate::schema::{Api, Mismatch, Type};
 use crate::value::Value;
 
-/// Days from 1970-01-01 to a civil date (Howard Hinnant's algorithm).
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let yoe = y.rem_euclid(400);
-    let doy = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    era * 146_097 + doe - 719_468
-}
-
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
-}
-
 fn date_time(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil_from_days(days);
+    let rest = seconds.rem_euclid(86_400);
+    let (year, month, day) = date(seconds.div_euclid(86_400));
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
@@ -50,19 +31,17 @@ pub fn parse_rfc3339(text: &str) -> Option<(i64, u32)> {
     if bytes.len() < 20 || !text.is_ascii() {
         return None;
     }
-    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| -> Option<u32> {
         let part = &text[range];
         part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten()
     };
     let separators =
         bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (year, month, day) = (i64::from(number(0..4)?), number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let length = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let valid = separators
         && (1..=12).contains(&month)
-        && (1..=length[(month - 1).clamp(0, 11) as usize]).contains(&day)
+        && (1..=month_days(year, month)).contains(&day)
         && hour < 24
         && minute < 60
         && second < 60;
@@ -94,7 +73,8 @@ pub fn parse_rfc3339(text: &str) -> Option<(i64, u32)> {
         }
         _ => return None,
     };
-    Some((days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset, nanos))
+    let of_day = i64::from(hour * 3600 + minute * 60 + second);
+    Some((days(year, month, day) * 86_400 + of_day - offset, nanos))
 }
 
 /// `metav1.Time`: seconds since 1970.

@@ -32,8 +32,8 @@ pub struct Civil {
     pub yearday: u32,
 }
 
-/// Days since 1970 of a date in the Gregorian calendar.
-fn days(year: i64, month: u32, day: u32) -> i64 {
+/// Days since 1970 of a date in the Gregorian calendar (Howard Hinnant's algorithm).
+pub fn days(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -42,7 +42,9 @@ fn days(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-fn date(days: i64) -> (i64, u32, u32) {
+/// Year, month and day of a day counted from 1970.
+pub fn date(days: i64) -> (i64, u32, u32) {
+    // Years begin with March here, so that leap days come last.
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097);
@@ -59,7 +61,8 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-fn month_days(year: i64, month: u32) -> u32 {
+/// How many days a month has.
+pub fn month_days(year: i64, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 => 28 + u32::from(is_leap(year)),

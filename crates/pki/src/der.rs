@@ -1,5 +1,9 @@
 //! The small part of DER that writing certificates and requests needs.
 
+use std::time::Duration;
+
+use jiff::civil::Date;
+
 /// One tag, its length and its content.
 pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + 6);
@@ -89,26 +93,16 @@ pub fn yes() -> Vec<u8> {
 
 /// Time as X.509 wants it: UTCTime until 2049, GeneralizedTime after.
 pub fn time(unix: u64) -> Vec<u8> {
-    let (days, rest) = (unix / 86_400, unix % 86_400);
-    let (y, m, d) = civil(days as i64);
-    let tail = format!("{m:02}{d:02}{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60);
-    if (1950..2050).contains(&y) {
-        tlv(0x17, format!("{:02}{tail}", y % 100).as_bytes())
+    // The standard has no later time than the last second of 9999, which stands for "never".
+    let time = Date::constant(1970, 1, 1).at(0, 0, 0, 0);
+    let time = time.checked_add(Duration::from_secs(unix)).unwrap_or(Date::MAX.at(23, 59, 59, 0));
+    let (year, date) = (time.year(), format!("{:02}{:02}", time.month(), time.day()));
+    let tail = format!("{date}{:02}{:02}{:02}Z", time.hour(), time.minute(), time.second());
+    if (1950..2050).contains(&year) {
+        tlv(0x17, format!("{:02}{tail}", year % 100).as_bytes())
     } else {
-        tlv(0x18, format!("{y:04}{tail}").as_bytes())
+        tlv(0x18, format!("{year:04}{tail}").as_bytes())
     }
-}
-
-/// Year, month and day of a day counted from 1970 (proleptic Gregorian).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let m = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(m <= 2), m, doy - (153 * mp + 2) / 5 + 1)
 }
 
 #[cfg(test)]
@@ -126,5 +120,7 @@ mod tests {
         assert_eq!(time(0), b"\x17\x0d700101000000Z");
         assert_eq!(time(951_827_696), b"\x17\x0d000229123456Z");
         assert_eq!(time(2_524_608_000), b"\x18\x0f20500101000000Z");
+        assert_eq!(time(253_402_300_799), b"\x18\x0f99991231235959Z");
+        assert_eq!(time(u64::MAX), time(253_402_300_799));
     }
 }

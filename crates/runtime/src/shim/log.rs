@@ -112,19 +112,9 @@ fn line(out: &mut Vec<u8>, stream: Stream, tag: u8, begun: &[u8], rest: &[u8], n
 
 /// A time in the form of RFC 3339 with all nanoseconds.
 fn timestamp(now: i64) -> String {
-    let (seconds, nanos) = (now.div_euclid(1_000_000_000), now.rem_euclid(1_000_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days are counted from the first of March of the year 0, so that leap days come last.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    // Any count of nanoseconds in 64 bits is within the years that there are.
+    let time = jiff::Timestamp::from_nanosecond(now.into()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.9}")
 }
 
 #[cfg(test)]
