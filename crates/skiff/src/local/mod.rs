@@ -25,6 +25,8 @@ use crate::process::Process;
 
 /// Where clusters are kept.
 pub const ROOT: &str = "/var/lib/skiff/clusters";
+/// The folder around it, which servers and agents use too.
+const AROUND: &str = "/var/lib/skiff";
 /// More than one subnet has addresses for.
 const MOST_NODES: usize = 100;
 
@@ -143,10 +145,16 @@ impl Clusters {
                 process: None,
             })
             .collect();
-        pki::file::private_dir(&self.root)?;
-        pki::file::private_dir(&self.folder(name))?;
         let cluster = Cluster { name: name.to_owned(), bridge, subnet, nodes };
-        self.write(&cluster)?;
+        let folder = self.folder(name);
+        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+        let written = pki::file::private_dir(&folder).map_err(Into::into).and_then(|()| self.write(&cluster));
+        if let Err(error) = written {
+            for folder in missing {
+                let _ = fs::remove_dir(folder);
+            }
+            return Err(error);
+        }
         Ok(cluster)
     }
 
@@ -265,8 +273,11 @@ impl Clusters {
         remove_folder(&folder)?;
         if self.names()?.is_empty() {
             network::restore_settings(&self.root)?;
-            // Stays if there is anything else in it.
+            // These stay if there is anything else in them.
             let _ = fs::remove_dir(&self.root);
+            if self.root == Path::new(ROOT) {
+                let _ = fs::remove_dir(AROUND);
+            }
         }
         Ok(())
     }
@@ -315,5 +326,21 @@ mod tests {
         assert!(clusters.define("third", 1, Some(made.subnet)).is_err());
         assert!(clusters.define("none", 0, None).is_err());
         assert_eq!(clusters.names().unwrap(), ["a-long-name-of-a-cluster", "other"]);
+    }
+
+    #[test]
+    fn of_a_cluster_that_cannot_be_recorded_no_folder_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        // The cluster's folder can have this path, and a file in it cannot: it is too long for the kernel.
+        let mut deep = folder.path().to_owned();
+        while deep.as_os_str().len() < 4080 {
+            deep.push("a".repeat((4080 - deep.as_os_str().len()).clamp(2, 201) - 1));
+        }
+        let error = Clusters::open(deep).define("one", 1, None).unwrap_err();
+        assert!(format!("{error:#}").contains("cluster.json"), "{error:#}");
+        let clusters = Clusters::open(folder.path().join("clusters"));
+        assert!(clusters.define("one", 1, Some(Ipv4Addr::new(10, 0, 0, 7))).is_err());
+        assert!(clusters.define("one", 0, None).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
