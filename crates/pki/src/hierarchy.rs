@@ -5,7 +5,6 @@
 //! <dir>/client-ca.pem            signs users, nodes and components
 //! <dir>/front-proxy-ca.pem       signs the aggregator's proxy identity
 //! <dir>/service-account.pem      signs service-account tokens (ES256); further keys in it only verify
-//! <dir>/secrets.key              seals Secrets at rest (see `seal`)
 //! <dir>/issued/<name>.pem        leaf pairs, made again whenever they are missing, damaged or due
 //! ```
 //! A pair is one file, key first: a crash can never leave a key beside another key's certificate.
@@ -18,7 +17,6 @@ use crate::jwt::{TokenSigner, TokenVerifier};
 use crate::key::{PrivateKey, PublicKey};
 use crate::kubeconfig::{Kubeconfig, Source};
 use crate::renew::{Renewal, decide};
-use crate::seal::Keyring;
 use crate::{Error, Result};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::path::{Path, PathBuf};
@@ -183,7 +181,6 @@ impl Hierarchy {
             let mut jobs: Vec<_> =
                 Authority::ALL.into_iter().map(|which| s.spawn(move || self.ca(which).map(drop))).collect();
             jobs.push(s.spawn(|| self.service_account_keys().map(drop)));
-            jobs.push(s.spawn(|| self.keyring().map(drop)));
             jobs.into_iter().try_for_each(|j| j.join().unwrap_or(Err(Error::Random)))
         })
     }
@@ -247,19 +244,6 @@ impl Hierarchy {
     /// Verifies service-account tokens of `issuers`, the first being the one that signs now.
     pub fn token_verifier(&self, issuers: Vec<String>) -> Result<TokenVerifier> {
         Ok(TokenVerifier::new(issuers, self.service_account_keys()?.1))
-    }
-
-    /// The keys that seal Secrets at rest.
-    pub fn keyring(&self) -> Result<Keyring> {
-        Keyring::parse(&file::create_once(&self.dir.join("secrets.key"), || Ok(Keyring::generate()?.to_text()))?)
-    }
-
-    /// Adds a new sealing key and makes it the one that seals; values sealed by the others can still be opened.
-    pub fn rotate_keyring(&self) -> Result<Keyring> {
-        let mut ring = self.keyring()?;
-        ring.add_key()?;
-        file::write_private(&self.dir.join("secrets.key"), ring.to_text().as_bytes(), Durability::Synced)?;
-        Ok(ring)
     }
 }
 
