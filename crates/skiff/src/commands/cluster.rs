@@ -96,7 +96,17 @@ impl LocalCluster {
     /// Carries the command out.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            LocalCluster::Create { place, name, nodes, kubeconfig, image_archive, registries, subnet, wait, retain } => {
+            LocalCluster::Create {
+                place,
+                name,
+                nodes,
+                kubeconfig,
+                image_archive,
+                registries,
+                subnet,
+                wait,
+                retain,
+            } => {
                 let clusters = place.open()?;
                 for archive in &image_archive {
                     ensure!(archive.is_file(), "there is no image archive {}", archive.display());
@@ -201,22 +211,32 @@ fn give_up(clusters: &Clusters, cluster: Cluster, error: anyhow::Error, retain: 
     }
 }
 
+/// Brings images to all nodes at the same time. A node that fails keeps no other from its images.
 async fn load(cluster: &Cluster, archives: &[PathBuf]) -> anyhow::Result<()> {
+    let mut sockets = Vec::new();
     for node in &cluster.nodes {
         let process = node.process.as_ref().filter(|process| process.is_alive());
         let process = process.with_context(|| {
             format!("the node {} does not run; `skiff cluster start {}` starts it", node.name, cluster.name)
         })?;
-        if archives.is_empty() {
-            continue;
-        }
         // The node's own files, seen from here.
-        let socket = PathBuf::from(format!("/proc/{}/root/run/skiff/cri.sock", process.pid));
-        let client = Client::connect(&socket).await?;
-        for archive in archives {
-            import(&client, archive).await.with_context(|| format!("cannot import {}", archive.display()))?;
-            println!("{}: {}", node.name, archive.display());
-        }
+        sockets.push((&node.name, PathBuf::from(format!("/proc/{}/root/run/skiff/cri.sock", process.pid))));
+    }
+    if archives.is_empty() {
+        return Ok(());
+    }
+    let loads = sockets.iter().map(|(node, socket)| async move {
+        let loaded = load_node(node, socket, archives).await;
+        loaded.with_context(|| format!("the node {node} did not get all images"))
+    });
+    futures::future::join_all(loads).await.into_iter().collect()
+}
+
+async fn load_node(node: &str, socket: &Path, archives: &[PathBuf]) -> anyhow::Result<()> {
+    let client = Client::connect(socket).await?;
+    for archive in archives {
+        import(&client, archive).await.with_context(|| format!("cannot import {}", archive.display()))?;
+        println!("{node}: {}", archive.display());
     }
     Ok(())
 }
