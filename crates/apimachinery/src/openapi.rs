@@ -3,6 +3,7 @@
 //! Pure functions from kinds to trees and bytes; whoever serves them builds them on first use and keeps them.
 
 mod paths;
+mod proto;
 mod schema;
 
 use crate::json_text;
@@ -52,6 +53,21 @@ pub fn v2<'a>(
     kinds: impl IntoIterator<Item = &'a Kind>,
     bodies: &dyn Fn(&str, &str, &str) -> Option<StructRef>,
 ) -> Vec<u8> {
+    json_text::write(&Value::Map(v2_tree(kinds, bodies))).into_bytes()
+}
+
+/// The version 2 document of all kinds as protobuf, in which clients ask for it: `openapi.v2.Document`.
+pub fn v2_proto<'a>(
+    kinds: impl IntoIterator<Item = &'a Kind>,
+    bodies: &dyn Fn(&str, &str, &str) -> Option<StructRef>,
+) -> Vec<u8> {
+    proto::document(&v2_tree(kinds, bodies))
+}
+
+fn v2_tree<'a>(
+    kinds: impl IntoIterator<Item = &'a Kind>,
+    bodies: &dyn Fn(&str, &str, &str) -> Option<StructRef>,
+) -> Map {
     let (named, paths) = build(Dialect::V2, kinds, bodies);
     let mut token = Map::new();
     token.insert("BearerToken", Vec::new());
@@ -62,7 +78,7 @@ pub fn v2<'a>(
     document.insert("definitions", named);
     document.insert("securityDefinitions", security());
     document.insert("security", vec![Value::Map(token)]);
-    json_text::write(&Value::Map(document)).into_bytes()
+    document
 }
 
 /// `GET /openapi/v3`: where the documents are. Each comes as its path (`apis/apps/v1`) and the hash of its bytes.

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use apimachinery::{Kind, Status, openapi};
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use parking_lot::Mutex;
 
 use crate::discovery::fingerprint;
 use crate::pipeline::{self, Request};
 use crate::respond::{self, Response};
 use crate::server::ApiServer;
+
+const JSON: &str = "application/json";
+/// A version 2 document as a message; clients also ask for it by an older name, which is no media type.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const OLD_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Built documents by path, valid for one set of kinds.
 #[derive(Default)]
@@ -45,6 +50,24 @@ impl Cache {
     }
 }
 
+/// The form of a document that a client likes best of those it accepts.
+fn form(accept: &str, has_protobuf: bool) -> Option<&'static str> {
+    let mut clauses: Vec<(f32, &str)> = Vec::new();
+    for clause in accept.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        clauses.push((weight, media));
+    }
+    // Of equal ones, the first.
+    clauses.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    clauses.into_iter().filter(|(weight, _)| *weight > 0.0).find_map(|(_, media)| match media {
+        JSON | "*/*" | "application/*" => Some(JSON),
+        PROTOBUF | OLD_PROTOBUF if has_protobuf => Some(PROTOBUF),
+        _ => None,
+    })
+}
+
 /// Answers a path below `/openapi`.
 pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, Status> {
     if !matches!(request.parts.method, http::Method::GET | http::Method::HEAD) {
@@ -53,16 +76,17 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     let kinds = server.served_kinds();
     let path = request.info.path.trim_end_matches('/');
     let accept = request.parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-    let json = accept.split(',').any(|c| {
-        let media = c.split(';').next().unwrap_or_default().trim();
-        matches!(media, "application/json" | "*/*" | "application/*")
-    });
-    if !json {
-        return Err(Status::new(406, "NotAcceptable", "OpenAPI documents are served as application/json"));
-    }
+    let Some(form) = form(accept, path == "/openapi/v2") else {
+        let served = format!("OpenAPI documents are served as {JSON}, and that of version 2 as {PROTOBUF}");
+        return Err(Status::new(406, "NotAcceptable", served));
+    };
     let bodies =
         |group: &str, version: &str, kind: &str| server.body_kind(group, version, kind).map(|k| k.schema.clone());
     let document = match path {
+        "/openapi/v2" if form == PROTOBUF => {
+            let make = || Some(openapi::v2_proto(kinds.iter().map(|k| &**k), &bodies).into());
+            server.openapi.document("/openapi/v2 in protobuf", &kinds, make)
+        }
         "/openapi/v2" => {
             server.openapi.document(path, &kinds, || Some(openapi::v2(kinds.iter().map(|k| &**k), &bodies).into()))
         }
@@ -86,10 +110,11 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
     let tag = format!("\"{hash:016X}\"");
     let known = request.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut response = if known {
-        respond::respond(304, "application/json", respond::full(""))
+        respond::respond(304, form, respond::full(""))
     } else {
-        respond::respond(200, "application/json", respond::full(bytes))
+        respond::respond(200, form, respond::full(bytes))
     };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if let Ok(value) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, value);
     }
@@ -108,4 +133,20 @@ fn root(kinds: &[Arc<Kind>]) -> Bytes {
     let hashed: Vec<(String, String)> =
         documents.into_iter().map(|(path, text)| (path, openapi::hash(text.as_bytes()))).collect();
     openapi::v3_root(hashed.iter().map(|(path, hash)| (path.as_str(), hash.as_str()))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_the_form_that_they_like_best() {
+        assert_eq!(form("*/*", true), Some(JSON));
+        assert_eq!(form(OLD_PROTOBUF, true), Some(PROTOBUF));
+        assert_eq!(form(&format!("{PROTOBUF};q=0.5, application/json;q=0.4"), true), Some(PROTOBUF));
+        assert_eq!(form(&format!("application/json, {PROTOBUF}"), true), Some(JSON));
+        assert_eq!(form(&format!("text/html, {PROTOBUF}, application/json;q=0.1"), false), Some(JSON));
+        assert_eq!(form(PROTOBUF, false), None);
+        assert_eq!(form("application/json;q=0", true), None);
+    }
 }

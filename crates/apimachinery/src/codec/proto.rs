@@ -24,7 +24,7 @@ const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -32,18 +32,27 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_key(out: &mut Vec<u8>, tag: u32, wire: u32) {
+pub(crate) fn put_key(out: &mut Vec<u8>, tag: u32, wire: u32) {
     put_varint(out, u64::from(tag << 3 | wire));
 }
 
-fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     put_key(out, tag, BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
+pub(crate) fn put_double(out: &mut Vec<u8>, tag: u32, value: f64) {
+    put_key(out, tag, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// A field of length-delimited content that is written in place: the length goes before it when it is known.
-fn put_nested<E>(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn put_nested<E>(
+    out: &mut Vec<u8>,
+    tag: u32,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
     put_key(out, tag, BYTES);
     // One byte holds the length of most messages; longer ones move by what more their length needs.
     let start = out.len() + 1;
@@ -211,10 +220,7 @@ fn put_zero(out: &mut Vec<u8>, tag: u32, ty: &Type) -> Result<(), Error> {
             put_key(out, tag, VARINT);
             out.push(0);
         }
-        Type::Double => {
-            put_key(out, tag, FIXED64);
-            out.extend_from_slice(&[0; 8]);
-        }
+        Type::Double => put_double(out, tag, 0.0),
         Type::String => put_bytes(out, tag, b""),
         Type::Duration => put_bytes(out, tag, &[1 << 3, 0]),
         Type::Quantity => put_bytes(out, tag, &[1 << 3 | 2, 1, b'0']),
@@ -312,14 +318,8 @@ fn put_field(out: &mut Vec<u8>, tag: u32, value: &Value, ty: &Type) -> Result<()
             put_key(out, tag, VARINT);
             put_varint(out, *i as u64);
         }
-        (Type::Double, Value::Int(i)) => {
-            put_key(out, tag, FIXED64);
-            out.extend_from_slice(&(*i as f64).to_le_bytes());
-        }
-        (Type::Double, Value::Float(x)) => {
-            put_key(out, tag, FIXED64);
-            out.extend_from_slice(&x.to_le_bytes());
-        }
+        (Type::Double, Value::Int(i)) => put_double(out, tag, *i as f64),
+        (Type::Double, Value::Float(x)) => put_double(out, tag, *x),
         (Type::String, Value::String(s)) => put_bytes(out, tag, s.as_bytes()),
         (Type::Bytes, Value::String(s)) => {
             let bytes = STANDARD.decode(s.as_bytes()).map_err(|e| Error::new(e.to_string()))?;
