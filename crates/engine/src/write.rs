@@ -16,8 +16,8 @@ use store::{Compare, Op, Txn};
 use crate::Engine;
 use crate::cx::{Attributes, Cx, Operation, Reservations};
 use crate::metadata::{self, metadata_mut, text};
-use crate::options::{Patch, PatchType, Preconditions, Target, WriteOptions};
-use crate::stored::{Body, MAX_OBJECT, Object, set_version};
+use crate::options::{Patch, PatchType, Target, WriteOptions};
+use crate::stored::{Body, MAX_OBJECT, Object};
 
 /// How often a generated name is made anew when it is taken.
 const NAME_TRIES: usize = 8;
@@ -637,12 +637,6 @@ impl Engine {
         metadata::finalizers(tree).is_empty() && grace == 0 && !kind.held.is_some_and(|held| held(tree))
     }
 
-    /// Reads a precondition out of an object that a client sent.
-    pub fn preconditions_of(tree: &Value) -> Preconditions {
-        let some = |key| Some(SmolStr::new(text(tree, key))).filter(|s| !s.is_empty());
-        Preconditions { uid: some("uid"), resource_version: some("resourceVersion") }
-    }
-
     /// A reservation that creates a further object in the transaction that carries a write. The object gets its system
     /// fields and defaults, but passes no admission and no validation: it is the server's own.
     pub async fn reserve(&self, target: &Target, mut tree: Value, into: &mut Reservations) -> Result<(), Status> {
@@ -688,12 +682,6 @@ impl Engine {
         let (resource, _) = self.resource_cache(target)?;
         into.operations.push(Op::delete(Engine::key(&resource, target)));
         Ok(())
-    }
-
-    /// An answer for a dry run or a virtual kind: the tree with a revision.
-    pub fn with_version(mut tree: Value, revision: i64) -> Value {
-        set_version(&mut tree, revision);
-        tree
     }
 }
 
