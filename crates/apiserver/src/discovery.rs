@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use apimachinery::{Kind, Status, Value, codec, discovery};
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::ACCEPT;
 
 use crate::pipeline::{self, Request};
 use crate::respond::{self, Form, Response, View};
 use crate::server::ApiServer;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Answers a path below the API roots, or 404.
 pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, Status> {
@@ -135,22 +137,6 @@ fn root(kinds: &[Arc<Kind>]) -> Response {
 fn aggregate(request: &Request, tree: Value) -> Response {
     // Clients that know the aggregated form take JSON too, whatever else they list first.
     let bytes = codec::json::encode_free(&tree);
-    let tag = format!("\"{:016x}\"", fingerprint(&bytes));
-    let known = request.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    let mut response = if known {
-        respond::respond(304, content_type, respond::full(""))
-    } else {
-        respond::respond(200, content_type, respond::full(bytes))
-    };
-    if let Ok(value) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, value);
-    }
-    response.headers_mut().insert("vary", HeaderValue::from_static("Accept"));
-    response
-}
-
-/// FNV-1a: tags need to differ, not to withstand anyone.
-pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    let hash = respond::fingerprint(&bytes);
+    respond::tagged(&request.parts.headers, AGGREGATED, bytes, hash)
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use apimachinery::{Kind, Status, openapi};
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::ACCEPT;
 use parking_lot::Mutex;
 
-use crate::discovery::fingerprint;
 use crate::pipeline::{self, Request};
 use crate::respond::{self, Response};
 use crate::server::ApiServer;
@@ -44,7 +43,7 @@ impl Cache {
             return Some(document.clone());
         }
         let bytes = make()?;
-        let document = (bytes.clone(), fingerprint(&bytes));
+        let document = (bytes.clone(), respond::fingerprint(&bytes));
         built.documents.insert(path.to_string(), document.clone());
         Some(document)
     }
@@ -107,18 +106,7 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
         }
     };
     let Some((bytes, hash)) = document else { return Ok(pipeline::page_not_found()) };
-    let tag = format!("\"{hash:016X}\"");
-    let known = request.parts.headers.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut response = if known {
-        respond::respond(304, form, respond::full(""))
-    } else {
-        respond::respond(200, form, respond::full(bytes))
-    };
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    if let Ok(value) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, value);
-    }
-    Ok(response)
+    Ok(respond::tagged(&request.parts.headers, form, bytes, hash))
 }
 
 /// The index of the documents. Clients cache a document under the hash that stands here, so that must change with the

@@ -6,7 +6,7 @@ use apimachinery::table::{self, Printer};
 use apimachinery::{Kind, Status, Value, codec};
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::{Engine, Object, Page};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -139,6 +139,24 @@ pub fn respond(code: u16, content_type: &'static str, body: Body) -> Response {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-cache, private"));
     response
+}
+
+/// A document that a client may have already: what the hash of its bytes says decides whether it is sent again.
+pub fn tagged(asked: &HeaderMap, content_type: &'static str, bytes: Bytes, hash: u64) -> Response {
+    let tag = format!("\"{hash:016x}\"");
+    let known = asked.get(IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let mut response =
+        if known { respond(304, content_type, full("")) } else { respond(200, content_type, full(bytes)) };
+    if let Ok(value) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// FNV-1a: tags need to differ, not to withstand anyone.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Sends a client elsewhere for good.
