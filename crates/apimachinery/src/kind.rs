@@ -515,10 +515,6 @@ impl Kind {
         self.column_full(name, ty, 0, Cell::Path(path.into()))
     }
 
-    pub fn wide_column(self, name: &'static str, ty: &'static str, path: &'static str) -> Kind {
-        self.column_full(name, ty, 1, Cell::Path(path.into()))
-    }
-
     pub fn code_column(self, name: &'static str, ty: &'static str, cell: fn(&Value, i64) -> Value) -> Kind {
         self.column_full(name, ty, 0, Cell::Code(cell))
     }

@@ -295,13 +295,6 @@ pub fn execute(program: &CString, arguments: &[CString], environment: &[CString]
     }
 }
 
-/// Sets the execution domain.
-pub fn set_personality(persona: u64) -> io::Result<()> {
-    // SAFETY: takes an integer.
-    Errno::result(unsafe { libc::personality(persona as libc::c_ulong) })?;
-    Ok(())
-}
-
 /// Shows another command line in lists of processes, as far as it fits where the old one is.
 pub fn set_title(title: &str) -> io::Result<()> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;

@@ -33,11 +33,6 @@ impl Address {
         self.flags & TENTATIVE != 0
     }
 
-    /// Whether it is valid beyond its link.
-    pub fn is_global(&self) -> bool {
-        self.scope == 0
-    }
-
     pub(super) fn parse(reply: &Reply) -> Option<Self> {
         let attributes = reply.attributes(8);
         let ip = attributes.ip(IFA_LOCAL).or_else(|| attributes.ip(IFA_ADDRESS))?;
@@ -74,13 +69,6 @@ impl Socket {
         let mut message = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &fixed);
         message.ip(IFA_LOCAL, ip).ip(IFA_ADDRESS, ip).u32(IFA_FLAGS, flags);
         self.request(&format!("add address {ip}/{prefix} to link {link}"), message)
-    }
-
-    /// Takes an address from a link.
-    pub fn delete_address(&mut self, link: u32, ip: IpAddr, prefix: u8) -> Result<()> {
-        let mut message = Message::new(libc::RTM_DELADDR, 0, &ifaddr(wire::family(ip), prefix, 0, link));
-        message.ip(IFA_LOCAL, ip).ip(IFA_ADDRESS, ip);
-        self.request(&format!("remove address {ip}/{prefix} from link {link}"), message)
     }
 
     /// Lists the addresses of all links.

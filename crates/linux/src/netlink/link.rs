@@ -23,7 +23,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_PROTINFO: u16 = 12;
 
 const UP: u32 = libc::IFF_UP as u32;
@@ -360,13 +359,6 @@ impl Socket {
         self.request(&format!("set hairpin of link {index}"), message)
     }
 
-    /// Moves a link into another network namespace.
-    pub fn move_link(&mut self, index: u32, namespace: BorrowedFd<'_>) -> Result<()> {
-        self.set_link(index, "namespace", |message| {
-            message.u32(IFLA_NET_NS_FD, namespace.as_raw_fd() as u32);
-        })
-    }
-
     /// Stops the kernel from giving the link an IPv6 link-local address by itself.
     pub fn set_link_without_autoconf(&mut self, index: u32) -> Result<()> {
         const GENERATION_MODE: u16 = 8;
@@ -378,14 +370,5 @@ impl Socket {
                 });
             });
         })
-    }
-
-    /// The number of the namespace that holds the other end of a pair, as this namespace counts them.
-    pub fn link_peer_namespace(&mut self, name: &str) -> Result<Option<u32>> {
-        check_name(name)?;
-        let mut message = Message::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0));
-        message.str(IFLA_IFNAME, name);
-        let reply = self.get(&format!("find link {name}"), message)?;
-        Ok(reply.and_then(|reply| reply.attributes(16).u32(IFLA_LINK_NETNSID)))
     }
 }

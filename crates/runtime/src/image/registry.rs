@@ -515,11 +515,6 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Reads a settings file, to tell its mistakes before they matter.
-pub fn check_settings(path: &Path) -> Result<Settings> {
-    Registries::new(path.to_owned())?.settings()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
