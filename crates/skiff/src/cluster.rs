@@ -24,7 +24,7 @@ use transport::{ClientAuth, ServerTls, Trust};
 use crate::clock::{self, Host};
 use crate::folder::Role;
 use crate::parts::{Disabled, Part};
-use crate::{host, join, network, node};
+use crate::{control, host, join, network, node, storage};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -38,6 +38,7 @@ pub struct Config {
     pub cluster_cidrs: Vec<String>,
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
+    pub storage: storage::Options,
     /// What is left out.
     pub disabled: Disabled,
     pub node_name: String,
@@ -55,8 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // What may be refused comes first: nothing is half-made then. The port before all, as the usual cause.
     let address = SocketAddr::new(config.bind_address, config.port);
     let listener = listen(address)?;
-    let stored = config.data_dir.join("store");
-    store::LocalStore::check_format(&stored)?;
+    storage::check(&config.data_dir)?;
     let has_node = config.disabled.allows(Part::Node);
     if has_node {
         node::check(&config.data_dir)?;
@@ -72,7 +72,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
     hierarchy.prepare()?;
 
-    let store = Arc::new(store::LocalStore::open(&stored, store_config())?);
+    // The tasks end with this set; what they set up for running pods stays.
+    let mut tasks = tokio::task::JoinSet::new();
+    let store = Arc::new(storage::open(&config.data_dir)?);
+    control::start(&mut tasks, &config.data_dir, store.clone())?;
 
     let authorizer = Arc::new(Authorizer::new());
     let plugins = Plugins::new(authorizer.clone());
@@ -162,8 +165,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     server.gates.set(Arc::new(join::Gate::open(&config.data_dir, &hierarchy, itself.clone(), facts)?));
 
-    // The tasks end with this set; what they set up for running pods stays.
-    let mut tasks = tokio::task::JoinSet::new();
     let client_of = |user: &str, groups: &[&str]| Client::new(Arc::new(Local::new(server.clone(), user, groups)), user);
     let of_user = |user: &str| {
         let groups: &[&str] = match user.strip_prefix("system:serviceaccount:kube-system:") {
@@ -223,6 +224,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         node::start(&mut tasks, clients, serving, settings).await?;
     }
 
+    tasks.spawn(storage::keep_checkpoints(config.data_dir.clone(), store.clone(), config.storage.clone()));
     write_kubeconfig(&config, &hierarchy)?;
     equip_replacements(&config, &hierarchy)?;
     server.set_ready();
@@ -249,14 +251,6 @@ fn sealing_keys(config: &Config) -> anyhow::Result<Keyring> {
     let path = config.data_dir.join("sealing-keys");
     let text = pki::file::create_once(&path, || Keyring::generate().map(|keys| keys.to_text()))?;
     Keyring::parse(&text).with_context(|| format!("{} holds no sealing keys", path.display()))
-}
-
-/// Leases of nodes and the tail of events live in memory with snapshots: flash cards last, and a crash costs seconds.
-fn store_config() -> store::Config {
-    store::Config {
-        volatile: ["/registry/leases/kube-node-lease/", "/registry/events/"].map(|p| p.into()).to_vec(),
-        ..store::Config::default()
-    }
 }
 
 /// Binds the port. A server that is just ending, or was killed, gets a moment to let it go.

@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 /// Read when it is there and no `--config` names another.
 const DEFAULT_FILE: &str = "/etc/skiff/config.yaml";
 /// Commands about a daemon, which find in its file what concerns them too.
-const READERS: [&str; 2] = ["status", "reset"];
+const READERS: [&str; 4] = ["status", "reset", "backup", "restore"];
 
 /// Adds the settings of the configuration file to the arguments, where neither a flag nor the environment sets them.
 ///
@@ -20,7 +20,7 @@ pub fn with_file(arguments: Vec<OsString>, command: clap::Command) -> anyhow::Re
     let Ok(matches) = command.clone().try_get_matches_from(&arguments) else { return Ok(arguments) };
     let Some((name, matches)) = matches.subcommand() else { return Ok(arguments) };
     let Some(subcommand) = command.find_subcommand(name) else { return Ok(arguments) };
-    if !subcommand.get_arguments().any(|a| a.get_id() == "config") {
+    if !subcommand.get_arguments().any(|a| a.get_id() == "config") || matches.subcommand().is_some() {
         return Ok(arguments);
     }
     let named: Option<&PathBuf> = matches.get_one("config");

@@ -216,6 +216,16 @@ pub fn lock(folder: &Path, tries: u32) -> anyhow::Result<Flock<File>> {
     );
 }
 
+/// Says plainly when this user may not look into a data folder.
+pub fn check_access(folder: &Path) -> anyhow::Result<()> {
+    ensure!(
+        !fs::read_dir(folder).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied),
+        "the data folder {} may be read by its owner alone: run this as root, or as the user of the server",
+        folder.display()
+    );
+    Ok(())
+}
+
 /// Whether a daemon has the folder.
 pub fn is_held(folder: &Path) -> anyhow::Result<bool> {
     let file = match File::open(folder.join(LOCK)) {

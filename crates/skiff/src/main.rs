@@ -2,10 +2,12 @@
 
 mod agent;
 mod ask;
+mod backup;
 mod clock;
 mod cluster;
 mod commands;
 mod config;
+mod control;
 mod folder;
 mod host;
 mod join;
@@ -16,6 +18,7 @@ mod parts;
 mod process;
 mod reset;
 mod status;
+mod storage;
 
 use std::process::ExitCode;
 

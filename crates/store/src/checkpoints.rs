@@ -11,6 +11,7 @@
 //! it is offered, and a backup on another disk is the answer to the rest.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,7 +68,7 @@ impl Checkpoints {
     /// # Errors
     /// Those of the store and of the disk. What was begun is removed.
     pub async fn take(&self, store: &dyn Store, now: SystemTime) -> Result<Checkpoint, Error> {
-        fs::create_dir_all(&self.folder).map_err(io(&self.folder))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(io(&self.folder))?;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let new = self.folder.join(format!(".new-{seconds}-{}", std::process::id()));
         let taken = async {

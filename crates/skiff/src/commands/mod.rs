@@ -1,6 +1,7 @@
 //! The commands: one file each, one line in the table.
 
 mod agent;
+mod backup;
 mod cluster;
 pub mod cni;
 mod image;
@@ -19,6 +20,8 @@ pub enum Command {
     Agent(agent::Agent),
     Status(status::Status),
     Reset(reset::Reset),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Runtime(runtime::Runtime),
     Cni(cni::Cni),
     /// The node's images.
@@ -40,6 +43,8 @@ impl Command {
             Command::Agent(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Reset(command) => command.run(),
+            Command::Backup(command) => command.run(),
+            Command::Restore(command) => command.run(),
             Command::Runtime(command) => command.run(),
             Command::Cni(command) => command.run(),
             Command::Image(command) => command.run(),

@@ -63,6 +63,8 @@ pub struct Server {
     /// Taints for this server's node when it is new, as key=value:Effect.
     #[arg(long, env = "SKIFF_NODE_TAINT", value_name = "TAINT", value_delimiter = ',')]
     pub node_taint: Vec<String>,
+    #[command(flatten)]
+    pub storage: crate::storage::Options,
     /// Leave parts out: node, controllers, scheduler, dns, proxy.
     #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -99,6 +101,7 @@ impl Server {
             cluster_cidrs: self.cluster_cidr,
             service_cidrs: self.service_cidr,
             cluster_domain: self.cluster_domain,
+            storage: self.storage,
             disabled,
             node_labels: self.node_label,
             node_taints: self.node_taint,

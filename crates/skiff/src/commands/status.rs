@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::ensure;
 use clap::ValueEnum;
 
 use crate::status::Report;
@@ -30,11 +29,7 @@ enum Output {
 
 impl Status {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        ensure!(
-            !std::fs::read_dir(&self.data_dir).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied),
-            "the data folder {} may be read by its owner alone: run this as root, or as the user of the server",
-            self.data_dir.display()
-        );
+        crate::folder::check_access(&self.data_dir)?;
         let report = super::block_on(Report::gather(&self.data_dir))?;
         match self.output {
             Output::Text => print!("{}", report.text()),
