@@ -24,7 +24,7 @@ use transport::{ClientAuth, ServerTls, Trust};
 use crate::clock::{self, Host};
 use crate::folder::Role;
 use crate::parts::{Disabled, Part};
-use crate::{control, host, join, network, node, storage};
+use crate::{control, etcd, host, join, network, node, storage};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
     pub storage: storage::Options,
+    /// Where the store is served as etcd.
+    pub etcd_urls: Vec<String>,
     /// What is left out.
     pub disabled: Disabled,
     pub node_name: String,
@@ -56,6 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // What may be refused comes first: nothing is half-made then. The port before all, as the usual cause.
     let address = SocketAddr::new(config.bind_address, config.port);
     let listener = listen(address)?;
+    let etcd = etcd::listen(&config.etcd_urls).await?;
     storage::check(&config.data_dir)?;
     let has_node = config.disabled.allows(Part::Node);
     if has_node {
@@ -224,6 +227,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         node::start(&mut tasks, clients, serving, settings).await?;
     }
 
+    let served: Arc<dyn store::Store> = store.clone();
+    etcd::serve(
+        &mut tasks,
+        etcd,
+        &served,
+        &hierarchy,
+        &[vec![advertised.to_string()], config.tls_sans.clone()].concat(),
+    )?;
     tasks.spawn(storage::keep_checkpoints(config.data_dir.clone(), store.clone(), config.storage.clone()));
     write_kubeconfig(&config, &hierarchy)?;
     equip_replacements(&config, &hierarchy)?;
@@ -342,7 +353,7 @@ fn connect_out(server: &ApiServer, hierarchy: &Hierarchy) -> anyhow::Result<()> 
 }
 
 /// Gives the programs that take the place of disabled parts what they need: `<data>/pki/NAME.kubeconfig` for each, and
-/// `<data>/pki/server-ca.crt`, which holds the certificates of `server-ca.pem` without its key.
+/// the certificates of `server-ca.pem`.
 fn equip_replacements(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<()> {
     let replaced = [
         (Part::Controllers, Identity::ControllerManager, "kube-controller-manager"),
@@ -351,11 +362,20 @@ fn equip_replacements(config: &Config, hierarchy: &Hierarchy) -> anyhow::Result<
     for (_, identity, name) in replaced.into_iter().filter(|(part, ..)| !config.disabled.allows(*part)) {
         let kubeconfig = hierarchy.kubeconfig(&identity, &local_url(config))?;
         kubeconfig.write(&hierarchy.dir().join(format!("{name}.kubeconfig")))?;
-        let authority = hierarchy.ca(Authority::Server)?.bundle_pem();
-        let path = hierarchy.dir().join("server-ca.crt");
-        pki::file::write_private(&path, authority.as_bytes(), pki::file::Durability::Remade)?;
+        write_authority(hierarchy)?;
+    }
+    if !config.etcd_urls.is_empty() {
+        write_authority(hierarchy)?;
     }
     Ok(())
+}
+
+/// Writes `<data>/pki/server-ca.crt`, which holds the certificates of `server-ca.pem` without its key, for programs that
+/// must trust this server.
+fn write_authority(hierarchy: &Hierarchy) -> anyhow::Result<()> {
+    let authority = hierarchy.ca(Authority::Server)?.bundle_pem();
+    let path = hierarchy.dir().join("server-ca.crt");
+    Ok(pki::file::write_private(&path, authority.as_bytes(), pki::file::Durability::Remade)?)
 }
 
 /// Where this machine's own programs reach the API.

@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod config;
 mod control;
+mod etcd;
 mod folder;
 mod host;
 mod join;
