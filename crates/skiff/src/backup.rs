@@ -48,6 +48,41 @@ pub struct Manifest {
     pub files: Vec<String>,
 }
 
+/// The keys and tokens of a data folder, sealed, to be kept in a store that several servers share.
+pub fn pack_secrets(data: &Path, secret: &Secret) -> anyhow::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Writer::new(Vec::new(), secret, Stretch::default())?);
+    for (name, path) in secret_files(data)? {
+        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        append(&mut tar, &name, &mut content.as_slice(), None)?;
+    }
+    Ok(tar.into_inner()?.finish()?)
+}
+
+/// Puts shared keys and tokens into a data folder. One that is there already must be the same, or nothing is written.
+pub fn unpack_secrets(sealed: &[u8], secret: &Secret, data: &Path) -> anyhow::Result<()> {
+    let mut vault = Reader::open(sealed, secret)?;
+    let mut secrets = Vec::new();
+    for entry in tar::Archive::new(&mut vault).entries()? {
+        let mut entry = entry?;
+        secrets.push((plain_name(&entry)?, read_secret(&mut entry)?));
+    }
+    io::copy(&mut vault, &mut io::sink())?;
+    check_secrets(&secrets)?;
+    let mut missing = Vec::new();
+    for (name, content) in &secrets {
+        let path = data.join(name);
+        match pki::file::read(&path)? {
+            Some(own) => ensure!(own == *content, "{} is of another cluster: use an empty data folder", path.display()),
+            None => missing.push((path, content)),
+        }
+    }
+    for (path, content) in missing {
+        private_dir(parent(&path))?;
+        pki::file::write_private(&path, content.as_bytes(), pki::file::Durability::Synced)?;
+    }
+    Ok(())
+}
+
 /// Every file of keys and tokens, leaving out what can be issued again.
 fn secret_files(data: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let mut files = Vec::new();

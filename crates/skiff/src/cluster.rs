@@ -1,7 +1,7 @@
 //! The start-up story, top to bottom: `Config → run`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,7 +22,9 @@ use pki::{Authority, Hierarchy, Identity};
 use transport::{ClientAuth, ServerTls, Trust};
 
 use crate::clock::{self, Host};
+use crate::datastore::{self, Datastore};
 use crate::folder::Role;
+use crate::leader::Leadership;
 use crate::parts::{Disabled, Part};
 use crate::{control, etcd, host, join, network, node, storage};
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub service_cidrs: Vec<String>,
     pub cluster_domain: String,
     pub storage: storage::Options,
+    pub datastore: datastore::Options,
     /// Where the store is served as etcd.
     pub etcd_urls: Vec<String>,
     /// What is left out.
@@ -60,6 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = listen(address)?;
     let etcd = etcd::listen(&config.etcd_urls).await?;
     storage::check(&config.data_dir)?;
+    let shared = datastore::connect(&config.datastore).await?;
     let has_node = config.disabled.allows(Part::Node);
     if has_node {
         node::check(&config.data_dir)?;
@@ -72,12 +76,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(&config.kubeconfig),
     )?;
 
+    let datastore = datastore::open(&config.data_dir, shared, &config.datastore).await?;
+    let store = datastore.store();
     let hierarchy = Hierarchy::open(config.data_dir.join("pki"))?;
     hierarchy.prepare()?;
 
     // The tasks end with this set; what they set up for running pods stays.
     let mut tasks = tokio::task::JoinSet::new();
-    let store = Arc::new(storage::open(&config.data_dir)?);
     control::start(&mut tasks, &config.data_dir, store.clone())?;
 
     let authorizer = Arc::new(Authorizer::new());
@@ -87,7 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store: store.clone(),
         admission: plugins.clone(),
         converter: conversions.clone(),
-        sealer: Arc::new(Seal::new(sealing_keys(&config)?)),
+        sealer: Arc::new(Seal::new(sealing_keys(&config.data_dir)?)),
         clock: clock.clone(),
         resources: Resource::group(api::kinds()).map_err(|e| anyhow!(e))?,
     })
@@ -169,32 +174,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     server.gates.set(Arc::new(join::Gate::open(&config.data_dir, &hierarchy, itself.clone(), facts)?));
 
     let client_of = |user: &str, groups: &[&str]| Client::new(Arc::new(Local::new(server.clone(), user, groups)), user);
-    let of_user = |user: &str| {
-        let groups: &[&str] = match user.strip_prefix("system:serviceaccount:kube-system:") {
-            Some(_) => &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
-            None => &[],
-        };
-        client_of(user, groups)
+    let of_user = |user: &str| local_client(&server, user);
+    let work = work(&config, &server, &hierarchy)?;
+    let leadership = match &datastore {
+        Datastore::Local(_) => {
+            work(&mut tasks);
+            None
+        }
+        Datastore::Shared(store) => {
+            let name = format!("{} at {}", config.node_name, SocketAddr::new(advertised, config.port));
+            let leadership = Arc::new(Leadership::new(store.clone(), name));
+            let own = leadership.clone();
+            tasks.spawn(async move { own.run(work).await });
+            Some(leadership)
+        }
     };
-    if config.disabled.allows(Part::Controllers) {
-        controllers::start(
-            &mut tasks,
-            &of_user,
-            controllers::Config {
-                root_ca: hierarchy.ca(Authority::Server)?.bundle_pem(),
-                authorities: controllers::certificates::Authorities {
-                    clients: hierarchy.ca(Authority::Client)?,
-                    servers: hierarchy.ca(Authority::Server)?,
-                },
-                cluster_cidrs: config.cluster_cidrs.clone(),
-                now: clock::now_text,
-            },
-        );
-    }
-    if config.disabled.allows(Part::Scheduler) {
-        let scheduling = scheduler::Config { name: "default-scheduler".into(), now: clock::now_text };
-        tasks.spawn(scheduler::run(client_of("system:kube-scheduler", &[]), scheduling));
-    }
     if has_node {
         let network = network::Config {
             node_name: config.node_name.clone(),
@@ -227,15 +221,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         node::start(&mut tasks, clients, serving, settings).await?;
     }
 
-    let served: Arc<dyn store::Store> = store.clone();
-    etcd::serve(
-        &mut tasks,
-        etcd,
-        &served,
-        &hierarchy,
-        &[vec![advertised.to_string()], config.tls_sans.clone()].concat(),
-    )?;
-    tasks.spawn(storage::keep_checkpoints(config.data_dir.clone(), store.clone(), config.storage.clone()));
+    match &datastore {
+        Datastore::Local(store) => {
+            let names = [vec![advertised.to_string()], config.tls_sans.clone()].concat();
+            etcd::serve(&mut tasks, etcd, store, &hierarchy, &names)?;
+            tasks.spawn(storage::keep_checkpoints(config.data_dir.clone(), store.clone(), config.storage.clone()));
+        }
+        Datastore::Shared(store) => drop(tasks.spawn(datastore::keep_compacted(store.clone()))),
+    }
     write_kubeconfig(&config, &hierarchy)?;
     equip_replacements(&config, &hierarchy)?;
     server.set_ready();
@@ -251,15 +244,60 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     drop((definitions, checks));
     let _ = end.send(());
     let _ = serving.await;
-    drop(tasks);
-    // Engine, admission and caches hold each other, so the last of them does not take the store with it.
-    tokio::task::spawn_blocking(move || store.stop()).await.context("the store did not stop cleanly")
+    tasks.shutdown().await;
+    if let Some(leadership) = leadership {
+        leadership.resign().await;
+    }
+    match datastore {
+        // Engine, admission and caches hold each other, so the last of them does not take the store with it.
+        Datastore::Local(store) => {
+            tokio::task::spawn_blocking(move || store.stop()).await.context("the store did not stop cleanly")
+        }
+        Datastore::Shared(_) => Ok(()),
+    }
+}
+
+/// A client in this process under a component's own identity.
+fn local_client(server: &Arc<ApiServer>, user: &str) -> Client {
+    let groups: &[&str] = match user.strip_prefix("system:serviceaccount:kube-system:") {
+        Some(_) => &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+        None => &[],
+    };
+    Client::new(Arc::new(Local::new(server.clone(), user, groups)), user)
+}
+
+/// What one server of a cluster does at a time, started in a set of tasks: controllers and scheduler.
+fn work(
+    config: &Config,
+    server: &Arc<ApiServer>,
+    hierarchy: &Hierarchy,
+) -> anyhow::Result<impl Fn(&mut tokio::task::JoinSet<()>) + Send + Sync + 'static> {
+    let (server, disabled, cluster_cidrs) = (server.clone(), config.disabled.clone(), config.cluster_cidrs.clone());
+    let (clients, servers) = (hierarchy.ca(Authority::Client)?, hierarchy.ca(Authority::Server)?);
+    Ok(move |tasks: &mut tokio::task::JoinSet<()>| {
+        let client_of = |user: &str| local_client(&server, user);
+        if disabled.allows(Part::Controllers) {
+            let authorities =
+                controllers::certificates::Authorities { clients: clients.clone(), servers: servers.clone() };
+            let config = controllers::Config {
+                root_ca: servers.bundle_pem(),
+                authorities,
+                cluster_cidrs: cluster_cidrs.clone(),
+                now: clock::now_text,
+            };
+            controllers::start(tasks, &client_of, config);
+        }
+        if disabled.allows(Part::Scheduler) {
+            let scheduling = scheduler::Config { name: "default-scheduler".into(), now: clock::now_text };
+            tasks.spawn(scheduler::run(client_of("system:kube-scheduler"), scheduling));
+        }
+    })
 }
 
 /// The keys that seal Secrets at rest, made at the first start. Who has them and the store can read the Secrets, so they
 /// are a file of their own, readable by the owner alone.
-fn sealing_keys(config: &Config) -> anyhow::Result<Keyring> {
-    let path = config.data_dir.join("sealing-keys");
+pub fn sealing_keys(data: &Path) -> anyhow::Result<Keyring> {
+    let path = data.join("sealing-keys");
     let text = pki::file::create_once(&path, || Keyring::generate().map(|keys| keys.to_text()))?;
     Keyring::parse(&text).with_context(|| format!("{} holds no sealing keys", path.display()))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use pki::{Authority, CertInfo, Hierarchy};
-use store::Store;
+use store::LocalStore;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -89,7 +89,7 @@ pub async fn listen(urls: &[String]) -> anyhow::Result<Vec<Bound>> {
 pub fn serve(
     tasks: &mut JoinSet<()>,
     bound: Vec<Bound>,
-    store: &Arc<dyn Store>,
+    store: &Arc<LocalStore>,
     hierarchy: &Hierarchy,
     names: &[String],
 ) -> anyhow::Result<()> {
@@ -209,7 +209,7 @@ mod tests {
         let bound = listen(&["https://127.0.0.1:0".to_owned()]).await.unwrap();
         let address = bound[0].listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        let store: Arc<dyn Store> = Arc::new(store::LocalStore::memory(store::Config::default()));
+        let store = Arc::new(LocalStore::memory(store::Config::default()));
         serve(&mut tasks, bound, &store, &hierarchy, &[]).unwrap();
         let trusting = || {
             let roots = hierarchy.trust(Authority::Server).unwrap().roots().to_vec();

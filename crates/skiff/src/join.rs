@@ -63,10 +63,7 @@ impl Gate {
     /// Opens the gate; the token is made at the first start and kept in `<data>/token`.
     pub fn open(data: &Path, hierarchy: &Hierarchy, client: Client, facts: ClusterFacts) -> anyhow::Result<Gate> {
         let servers = hierarchy.ca(Authority::Server)?;
-        let der = servers.cert().clone();
-        let text = pki::file::create_once(&data.join("token"), || {
-            JoinToken::generate(&der, "node").map(|token| format!("{token}\n"))
-        })?;
+        let text = token(data, hierarchy)?;
         Ok(Gate { token: JoinToken::parse(&text)?, servers, clients: hierarchy.ca(Authority::Client)?, client, facts })
     }
 
@@ -124,6 +121,13 @@ impl Gate {
             }
         }
     }
+}
+
+/// The token by which nodes join, made at the first start and kept in `<data>/token`.
+pub fn token(data: &Path, hierarchy: &Hierarchy) -> anyhow::Result<String> {
+    let servers = hierarchy.ca(Authority::Server)?;
+    let made = || JoinToken::generate(servers.cert(), "node").map(|token| format!("{token}\n"));
+    Ok(pki::file::create_once(&data.join("token"), made)?)
 }
 
 fn pki_hash(text: &str) -> [u8; 32] {

@@ -8,10 +8,12 @@ mod cluster;
 mod commands;
 mod config;
 mod control;
+mod datastore;
 mod etcd;
 mod folder;
 mod host;
 mod join;
+mod leader;
 mod local;
 mod network;
 mod node;
@@ -61,4 +63,14 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     eprintln!("skiff: {}", causes.join(": "));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Skiff::command().debug_assert();
+    }
 }

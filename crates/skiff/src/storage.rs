@@ -15,6 +15,7 @@ const FIRST: Duration = Duration::from_secs(600);
 
 /// The options of `skiff server` about its store.
 #[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// Take a checkpoint of the store so often, as 30m or 6h; 0 for never.
     #[arg(long, env = "SKIFF_CHECKPOINT_EVERY", value_name = "TIME", default_value = "6h", value_parser = duration)]
@@ -191,6 +192,7 @@ impl Snapshot {
             let folder = folder.context("the server named no folder")?.into();
             return Ok(Snapshot { folder, _kept: Kept::Server { _answer: answer } });
         }
+        crate::datastore::check_own(data)?;
         ensure!(folder(data).join("FORMAT").exists(), "{} holds no store to back up", data.display());
         let lock = crate::folder::lock(data, 1)?;
         check(data)?;

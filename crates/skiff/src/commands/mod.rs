@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
-    Server(server::Server),
+    Server(Box<server::Server>),
     Agent(agent::Agent),
     Status(status::Status),
     Reset(reset::Reset),

@@ -65,8 +65,16 @@ pub struct Server {
     pub node_taint: Vec<String>,
     #[command(flatten)]
     pub storage: crate::storage::Options,
+    #[command(flatten)]
+    pub datastore: crate::datastore::Options,
     /// Serve the store as etcd here: https:// for administrators' certificates, http:// on loopback alone.
-    #[arg(long, env = "SKIFF_ETCD_LISTEN_CLIENT_URLS", value_name = "URL", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SKIFF_ETCD_LISTEN_CLIENT_URLS",
+        value_name = "URL",
+        value_delimiter = ',',
+        conflicts_with = "datastore_endpoint"
+    )]
     pub etcd_listen_client_urls: Vec<String>,
     /// Leave parts out: node, controllers, scheduler, dns, proxy.
     #[arg(long, env = "SKIFF_DISABLE", value_name = "PART", value_delimiter = ',')]
@@ -105,6 +113,7 @@ impl Server {
             service_cidrs: self.service_cidr,
             cluster_domain: self.cluster_domain,
             storage: self.storage,
+            datastore: self.datastore,
             etcd_urls: self.etcd_listen_client_urls,
             disabled,
             node_labels: self.node_label,
