@@ -56,8 +56,8 @@ impl Api {
         Ok(json::parse(&body)?)
     }
 
-    /// All objects of a list, page by page, and the revision at which the list holds.
-    pub async fn list(&self, path: &str) -> anyhow::Result<(Vec<Value>, String)> {
+    /// All objects of a list, page by page.
+    pub async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let (mut all, mut next) = (Vec::new(), String::new());
         let separator = if path.contains('?') { '&' } else { '?' };
         loop {
@@ -66,8 +66,7 @@ impl Api {
             all.extend_from_slice(tree.get("items").and_then(Value::as_list).unwrap_or_default());
             next = tree.str_at(&["metadata", "continue"]).unwrap_or_default().to_owned();
             if next.is_empty() {
-                let revision = tree.str_at(&["metadata", "resourceVersion"]).unwrap_or_default();
-                return Ok((all, revision.to_owned()));
+                return Ok(all);
             }
         }
     }

@@ -10,16 +10,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Store;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
-use crate::storage::Scratch;
+use crate::storage::{Scratch, Today};
 
 const NAME: &str = "control.sock";
 /// The longest request, in bytes.
@@ -34,6 +35,8 @@ fn short(folder: &File) -> PathBuf {
 
 /// Answers on the socket of a data folder, which this process has for itself, for as long as the tasks run.
 pub fn start(tasks: &mut JoinSet<()>, data: &Path, store: Arc<dyn Store>) -> anyhow::Result<()> {
+    let today = Arc::new(Today::new());
+    tasks.spawn(today.clone().keep(store.clone()));
     let path = data.join(NAME);
     let cannot = || format!("cannot listen on {}", path.display());
     let folder = File::open(data).with_context(cannot)?;
@@ -49,7 +52,7 @@ pub fn start(tasks: &mut JoinSet<()>, data: &Path, store: Arc<dyn Store>) -> any
         let mut callers = JoinSet::new();
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(callers.spawn(attend(stream, data.clone(), store.clone()))),
+                Ok((stream, _)) => drop(callers.spawn(attend(stream, data.clone(), store.clone(), today.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "a command on this machine could not be heard");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -67,7 +70,7 @@ fn is_trusted(stream: &tokio::net::UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn attend(stream: tokio::net::UnixStream, data: PathBuf, store: Arc<dyn Store>) {
+async fn attend(stream: tokio::net::UnixStream, data: PathBuf, store: Arc<dyn Store>, today: Arc<Today>) {
     if !is_trusted(&stream) {
         return;
     }
@@ -77,7 +80,7 @@ async fn attend(stream: tokio::net::UnixStream, data: PathBuf, store: Arc<dyn St
     if reader.read_line(&mut line).await.is_err() {
         return;
     }
-    let (answer, _made) = match answer(line.trim(), &data, &*store).await {
+    let (answer, _made) = match answer(line.trim(), &data, &*store, &today).await {
         Ok(done) => done,
         Err(error) => (json!({ "error": format!("{error:#}") }), None),
     };
@@ -87,8 +90,60 @@ async fn attend(stream: tokio::net::UnixStream, data: PathBuf, store: Arc<dyn St
     }
 }
 
-async fn answer(request: &str, data: &Path, store: &dyn Store) -> anyhow::Result<(Value, Option<Scratch>)> {
+/// What the store of a running server is like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// The newest revision.
+    pub revision: i64,
+    pub keys: usize,
+    /// On disk; of an etcd cluster, on the member that was asked.
+    pub bytes: u64,
+    /// Given to the log today, or since the server started; 0 for an etcd cluster, like all of what follows.
+    pub written_bytes: u64,
+    /// Since when, in seconds since 1970.
+    pub written_since: u64,
+    /// Syncs of the log since the server started, and how long they took.
+    pub syncs: u64,
+    pub sync_mean_microseconds: u64,
+    pub sync_longest_microseconds: u64,
+    /// Why nothing can be written, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<String>,
+}
+
+impl Stats {
+    fn new(stats: store::Stats, today: &Today) -> Stats {
+        let (written_bytes, since) = today.written(stats.logged_bytes);
+        let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Stats {
+            revision: stats.revision,
+            keys: stats.keys,
+            bytes: stats.disk_bytes,
+            written_bytes,
+            written_since: since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            syncs: stats.syncs,
+            sync_mean_microseconds: microseconds(stats.sync_total) / stats.syncs.max(1),
+            sync_longest_microseconds: microseconds(stats.sync_longest),
+            read_only: stats.read_only,
+        }
+    }
+
+    /// Asks the running server of a data folder; nothing when none answers there.
+    pub fn ask(data: &Path) -> anyhow::Result<Option<Stats>> {
+        let Some(answer) = ask(data, "stats")? else { return Ok(None) };
+        serde_json::from_value(answer.value).map(Some).context("the server's figures cannot be read")
+    }
+}
+
+async fn answer(
+    request: &str,
+    data: &Path,
+    store: &dyn Store,
+    today: &Today,
+) -> anyhow::Result<(Value, Option<Scratch>)> {
     match request {
+        "stats" => Ok((serde_json::to_value(Stats::new(store.stats().await?, today))?, None)),
         "checkpoint" => {
             let scratch = Scratch::new(data)?;
             store.checkpoint(scratch.path().to_owned()).await?;

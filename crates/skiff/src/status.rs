@@ -10,6 +10,7 @@ use pki::{Authority, Credential, Hierarchy, Identity};
 use serde::Serialize;
 
 use crate::ask::{Api, has_condition};
+use crate::control::Stats;
 use crate::folder::{self, Record, Role};
 use crate::process::Process;
 
@@ -33,7 +34,7 @@ pub struct Report {
     pub pods: BTreeMap<String, usize>,
     /// Only a server has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<Store>,
+    pub store: Option<Stats>,
     pub memory: Memory,
 }
 
@@ -44,16 +45,6 @@ pub struct Node {
     pub name: String,
     pub ready: bool,
     pub schedulable: bool,
-}
-
-/// The store of a server.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Store {
-    /// On disk.
-    pub bytes: u64,
-    /// The newest one.
-    pub revision: u64,
 }
 
 /// What the daemon itself uses, without pods and their shims.
@@ -90,20 +81,25 @@ impl Report {
             )
         })?;
         let own = record.node.as_ref().map(|node| node.name.clone()).unwrap_or_default();
-        let (nodes, revision) = match record.role {
+        let nodes = match record.role {
             Role::Server => api.list("/api/v1/nodes").await?,
-            Role::Agent => (vec![api.get(&format!("/api/v1/nodes/{own}")).await?], String::new()),
+            Role::Agent => vec![api.get(&format!("/api/v1/nodes/{own}")).await?],
         };
         let pods = match record.role {
             Role::Server => "/api/v1/pods".to_owned(),
             Role::Agent => format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{own}"),
         };
         let mut phases = BTreeMap::new();
-        for pod in api.list(&pods).await?.0 {
+        for pod in api.list(&pods).await? {
             let phase = pod.str_at(&["status", "phase"]).filter(|phase| !phase.is_empty()).unwrap_or("Unknown");
             *phases.entry(phase.to_owned()).or_default() += 1;
         }
-        let store = data.join("store");
+        let folder = data.to_owned();
+        // What keeps it from being told, such as a datastore that is away, the checks tell already.
+        let store = tokio::task::spawn_blocking(move || Stats::ask(&folder)).await?.unwrap_or_else(|error| {
+            tracing::warn!("the store's figures are not known: {error:#}");
+            None
+        });
         Ok(Report {
             pid: record.process.pid,
             uptime_seconds: record.process.age().unwrap_or_default().as_secs(),
@@ -111,9 +107,7 @@ impl Report {
             failed_checks: failed(&String::from_utf8_lossy(&body)),
             nodes: nodes.iter().map(node).collect(),
             pods: phases,
-            store: store
-                .is_dir()
-                .then(|| Store { bytes: size(&store), revision: revision.parse().unwrap_or_default() }),
+            store,
             memory: memory(&record.process),
             version: record.version,
             role: record.role,
@@ -147,7 +141,23 @@ impl Report {
         let pods: Vec<String> = self.pods.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         line("pods", if pods.is_empty() { "none".to_owned() } else { pods.join(", ") });
         if let Some(store) = &self.store {
-            line("store", format!("{}, revision {}", bytes(store.bytes), store.revision));
+            line("store", format!("{}, {} keys, revision {}", bytes(store.bytes), store.keys, store.revision));
+            if store.syncs > 0 {
+                let milliseconds = |time: u64| format!("{:.1} ms", time as f64 / 1000.0);
+                line(
+                    "",
+                    format!(
+                        "{} written today; {} syncs, {} on average, {} at most",
+                        bytes(store.written_bytes),
+                        store.syncs,
+                        milliseconds(store.sync_mean_microseconds),
+                        milliseconds(store.sync_longest_microseconds)
+                    ),
+                );
+            }
+            if let Some(cause) = &store.read_only {
+                line("", format!("refuses writes: {cause}"));
+            }
         }
         let memory = &self.memory;
         line("memory", format!("{} ({} resident)", bytes(memory.proportional_bytes), bytes(memory.resident_bytes)));
@@ -184,18 +194,6 @@ fn node(object: &Value) -> Node {
 fn failed(text: &str) -> Vec<String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("[-]"));
     lines.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
-}
-
-/// Bytes of the files below a folder.
-fn size(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 fn memory(process: &Process) -> Memory {

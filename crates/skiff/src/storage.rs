@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, ensure};
 use nix::fcntl::Flock;
+use parking_lot::Mutex;
 use store::{Checkpoints, LocalStore, Store};
 
 /// How long a server without a checkpoint runs before it takes the first: clusters that live for a test take none.
@@ -170,6 +171,42 @@ pub async fn keep_checkpoints(data: PathBuf, store: Arc<LocalStore>, options: Op
     }
 }
 
+/// What was given to the log of a store before today, so that what was written today can be told.
+#[derive(Debug)]
+pub struct Today {
+    /// Since when, and how much before that.
+    begin: Mutex<(SystemTime, u64)>,
+}
+
+impl Today {
+    /// Begins with a store that was just opened.
+    pub fn new() -> Today {
+        Today { begin: Mutex::new((SystemTime::now(), 0)) }
+    }
+
+    /// Bytes that were written today, or since the store was opened, and since when; of the bytes since it was opened.
+    pub fn written(&self, logged: u64) -> (u64, SystemTime) {
+        let (since, before) = *self.begin.lock();
+        (logged.saturating_sub(before), since)
+    }
+
+    /// Begins anew at every midnight of UTC.
+    pub async fn keep(self: Arc<Today>, store: Arc<dyn Store>) {
+        loop {
+            tokio::time::sleep(until_midnight(SystemTime::now())).await;
+            if let Ok(stats) = store.stats().await {
+                *self.begin.lock() = (SystemTime::now(), stats.logged_bytes);
+            }
+        }
+    }
+}
+
+fn until_midnight(now: SystemTime) -> Duration {
+    const DAY: u64 = 86_400;
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Duration::from_secs(DAY - seconds % DAY)
+}
+
 /// A checkpoint of the store of a data folder, for a backup: of the running server, or of the closed store.
 pub struct Snapshot {
     folder: PathBuf,
@@ -221,6 +258,9 @@ mod tests {
         for wrong in ["", "6", "h", "6x", "-1h", "6 h", "99999999999999999999d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(until_midnight(at(10 * 86_400)), Duration::from_secs(86_400));
+        assert_eq!(until_midnight(at(10 * 86_400 - 1)), Duration::from_secs(1));
         assert_eq!(spoken(Duration::from_secs(3 * 3600)), "3 hours");
     }
 }

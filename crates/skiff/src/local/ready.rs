@@ -19,6 +19,6 @@ pub async fn trouble(cluster: &Cluster, kubeconfig: &str) -> Option<String> {
 async fn ready(cluster: &Cluster, kubeconfig: &str) -> anyhow::Result<Vec<bool>> {
     // Connected anew each time: a connection from before the API was ready may never answer.
     let api = Api::of_kubeconfig(&format!("https://{}:6443", cluster.nodes[0].ip), kubeconfig)?;
-    let (nodes, _) = api.list("/api/v1/nodes").await?;
+    let nodes = api.list("/api/v1/nodes").await?;
     Ok(nodes.iter().map(|node| has_condition(node, "Ready")).collect())
 }
