@@ -67,7 +67,8 @@ async fn settle(cx: &Context, key: &Key, account: Arc<String>) -> Result<(), Sta
     let found = client.try_get::<ServiceAccount>(&key.namespace, &account).await?;
     let bound = annotation(ACCOUNT_UID);
     let Some(found) = found.filter(|found| bound.is_empty() || bound == found.metadata.uid) else {
-        let gone = client.delete_with::<Secret>(&key.namespace, &key.name, Client::only_uid(&secret.metadata.uid)).await;
+        let gone =
+            client.delete_with::<Secret>(&key.namespace, &key.name, Client::only_uid(&secret.metadata.uid)).await;
         return match gone {
             Err(status) if status.is_not_found() || status.is_conflict() => Ok(()),
             other => other,

@@ -196,12 +196,7 @@ pub enum Decision {
 }
 
 /// Decides about one object. `owners` goes with `object.owners`; `waiting` is who waits for the object.
-pub fn decide(
-    object: &Object,
-    owners: &[OwnerState],
-    dependents: &[Object],
-    waiting: &HashSet<SmolStr>,
-) -> Decision {
+pub fn decide(object: &Object, owners: &[OwnerState], dependents: &[Object], waiting: &HashSet<SmolStr>) -> Decision {
     if object.is_ending_with(ORPHAN) {
         return Decision::Orphan(dependents.to_vec());
     }
@@ -261,9 +256,8 @@ mod tests {
 
     #[test]
     fn decisions() {
-        let decided = |o: &Object, owners: &[OwnerState], dependents: &[Object]| {
-            decide(o, owners, dependents, &HashSet::new())
-        };
+        let decided =
+            |o: &Object, owners: &[OwnerState], dependents: &[Object]| decide(o, owners, dependents, &HashSet::new());
         let two = object("c", &["a", "b"]);
         assert_eq!(decided(&two, &[Present, Present], &[]), Decision::Nothing);
         assert_eq!(decided(&two, &[Present, Gone], &[]), Decision::DropOwners(vec!["b".into()]));
