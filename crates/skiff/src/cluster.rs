@@ -1,5 +1,6 @@
 //! The start-up story, top to bottom: `Config → run`.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::datastore::{self, Datastore};
 use crate::folder::Role;
 use crate::leader::Leadership;
 use crate::parts::{Disabled, Part};
+use crate::servers::Servers;
 use crate::{control, etcd, host, join, network, node, storage};
 
 /// What a server is told.
@@ -143,20 +145,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let itself = Client::new(Arc::new(Local::new(server.clone(), "system:apiserver", &["system:masters"])), "skiff");
     tokens.start(itself.clone());
-    bootstrap::ensure(
-        &engine,
-        &bootstrap::Config {
-            advertise_address: Some(advertised),
-            secure_port: config.port,
-            service_cidrs: config.service_cidrs.clone(),
-            service_ip: Some(service_ip),
-            client_ca: hierarchy.ca(Authority::Client)?.bundle_pem(),
-            requestheader_ca: hierarchy.ca(Authority::FrontProxy)?.bundle_pem(),
-            requestheader_allowed_names: vec!["front-proxy-client".into()],
-        },
-    )
-    .await
-    .context("the objects that every cluster starts with could not be written")?;
+    let servers = match &datastore {
+        Datastore::Local(_) => None,
+        Datastore::Shared(store) => {
+            Some(Arc::new(Servers::new(store.clone(), SocketAddr::new(advertised, config.port))))
+        }
+    };
+    let addresses = match &servers {
+        Some(servers) => servers.addresses().await?.0.into_iter().collect(),
+        None => vec![advertised],
+    };
+    let first_objects = bootstrap::Config {
+        advertise_addresses: addresses,
+        secure_port: config.port,
+        service_cidrs: config.service_cidrs.clone(),
+        service_ip: Some(service_ip),
+        client_ca: hierarchy.ca(Authority::Client)?.bundle_pem(),
+        requestheader_ca: hierarchy.ca(Authority::FrontProxy)?.bundle_pem(),
+        requestheader_allowed_names: vec!["front-proxy-client".into()],
+    };
+    bootstrap::ensure(&engine, &first_objects)
+        .await
+        .context("the objects that every cluster starts with could not be written")?;
     authorizer.start(&itself).await;
     plugins.start(&itself).await;
     let definitions = Definitions::start(engine.clone(), &itself, conversions, server.clock.clone()).await?;
@@ -232,6 +242,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     write_kubeconfig(&config, &hierarchy)?;
     equip_replacements(&config, &hierarchy)?;
     server.set_ready();
+    let entered = servers.clone().map(|servers| tasks.spawn(be_among(servers, engine, first_objects)));
     tracing::info!(
         address = %address,
         kubeconfig = %config.kubeconfig.display(),
@@ -241,6 +252,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     wait_for_signal().await;
     tracing::info!("ending");
+    if let (Some(servers), Some(entered)) = (servers, entered) {
+        entered.abort();
+        servers.leave().await;
+    }
     drop((definitions, checks));
     let _ = end.send(());
     let _ = serving.await;
@@ -264,6 +279,22 @@ fn local_client(server: &Arc<ApiServer>, user: &str) -> Client {
         None => &[],
     };
     Client::new(Arc::new(Local::new(server.clone(), user, groups)), user)
+}
+
+/// Lets the others of a shared datastore know this server, and the Service `kubernetes` lead to all that live.
+async fn be_among(servers: Arc<Servers>, engine: Arc<Engine>, wanted: bootstrap::Config) {
+    let lead = |addresses: BTreeSet<IpAddr>| {
+        let wanted = bootstrap::Config { advertise_addresses: addresses.into_iter().collect(), ..wanted.clone() };
+        let engine = engine.clone();
+        async move {
+            let led = bootstrap::ensure_endpoints(&engine, &wanted).await;
+            if let Err(error) = &led {
+                tracing::warn!(%error, "the Service kubernetes does not lead to all servers yet");
+            }
+            led.is_ok()
+        }
+    };
+    servers.keep(lead).await;
 }
 
 /// What one server of a cluster does at a time, started in a set of tasks: controllers and scheduler.

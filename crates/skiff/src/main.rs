@@ -20,6 +20,7 @@ mod node;
 mod parts;
 mod process;
 mod reset;
+mod servers;
 mod status;
 mod storage;
 

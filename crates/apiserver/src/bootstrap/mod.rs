@@ -28,8 +28,8 @@ const BURST: usize = 256;
 /// What the objects say about this cluster and this server.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Addresses under which this server is reached from pods.
-    pub advertise_address: Option<IpAddr>,
+    /// Addresses under which the servers are reached from pods; those count that are of the first one's family.
+    pub advertise_addresses: Vec<IpAddr>,
     /// The port there.
     pub secure_port: u16,
     /// The service networks, such as `10.96.0.0/12`; the first one's family is the default.
@@ -60,12 +60,7 @@ impl Wanted {
 
 /// Makes sure that everything is there. Safe to call at every start and again after a change of `config`.
 pub async fn ensure(engine: &Engine, config: &Config) -> Result<(), Status> {
-    let user = User {
-        name: SmolStr::new_static("system:apiserver"),
-        groups: vec![SmolStr::new_static("system:masters"), SmolStr::new_static("system:authenticated")],
-        ..User::default()
-    };
-    let cx = Cx::new(Arc::new(user));
+    let cx = context();
     // Nothing can be put into a namespace before it exists.
     burst(engine, &cx, objects::namespaces()).await?;
     // The Service needs its network first.
@@ -77,6 +72,21 @@ pub async fn ensure(engine: &Engine, config: &Config) -> Result<(), Status> {
     rest.extend(objects::kubernetes_service(config));
     rest.push(objects::token_tracking(&apimachinery::time::rfc3339(engine.now())[..10]));
     burst(engine, &cx, rest).await
+}
+
+/// Makes sure that the Service `kubernetes` leads to the servers, after a change of their addresses.
+pub async fn ensure_endpoints(engine: &Engine, config: &Config) -> Result<(), Status> {
+    burst(engine, &context(), objects::kubernetes_service(config)).await
+}
+
+/// In whose name all of this is written.
+fn context() -> Cx {
+    let user = User {
+        name: SmolStr::new_static("system:apiserver"),
+        groups: vec![SmolStr::new_static("system:masters"), SmolStr::new_static("system:authenticated")],
+        ..User::default()
+    };
+    Cx::new(Arc::new(user))
 }
 
 fn rbac() -> Vec<Wanted> {

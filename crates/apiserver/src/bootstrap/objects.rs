@@ -72,8 +72,14 @@ pub fn service_cidr(config: &Config) -> Vec<Wanted> {
 
 /// `default/kubernetes` and where it leads.
 pub fn kubernetes_service(config: &Config) -> Vec<Wanted> {
-    let (Some(address), Some(service_ip)) = (config.advertise_address, config.service_ip) else { return Vec::new() };
+    let (Some(first), Some(service_ip)) = (config.advertise_addresses.first(), config.service_ip) else {
+        return Vec::new();
+    };
     let port = config.secure_port;
+    let alike = config.advertise_addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4());
+    let addresses: Vec<String> = alike.map(ToString::to_string).collect();
+    let listed: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let ready: Vec<_> = addresses.iter().map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}})).collect();
     let family = |ip: std::net::IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let service = json!({
         "apiVersion": "v1",
@@ -102,7 +108,7 @@ pub fn kubernetes_service(config: &Config) -> Vec<Wanted> {
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
         "subsets": [{
-            "addresses": [{"ip": address.to_string()}],
+            "addresses": listed,
             "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
         }],
     });
@@ -114,8 +120,8 @@ pub fn kubernetes_service(config: &Config) -> Vec<Wanted> {
             "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
-        "addressType": family(address),
-        "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+        "addressType": family(*first),
+        "endpoints": ready,
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     vec![
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn the_kubernetes_service_leads_to_the_advertised_address() {
         let config = Config {
-            advertise_address: Some("192.0.2.7".parse().unwrap()),
+            advertise_addresses: ["192.0.2.7", "2001:db8::7", "192.0.2.8"].map(|ip| ip.parse().unwrap()).to_vec(),
             secure_port: 6443,
             service_ip: Some("10.96.0.1".parse().unwrap()),
             requestheader_ca: "pem".into(),
@@ -170,7 +176,11 @@ mod tests {
         let objects = kubernetes_service(&config);
         assert_eq!(objects[0].tree.str_at(&["spec", "clusterIP"]), Some("10.96.0.1"));
         let subset = &objects[1].tree.get("subsets").and_then(Value::as_list).unwrap()[0];
-        assert_eq!(subset.get("addresses").and_then(Value::as_list).unwrap()[0].str_at(&["ip"]), Some("192.0.2.7"));
+        let listed = subset.get("addresses").and_then(Value::as_list).unwrap();
+        let listed: Vec<_> = listed.iter().map(|address| address.str_at(&["ip"]).unwrap()).collect();
+        assert_eq!(listed, ["192.0.2.7", "192.0.2.8"]);
+        let slice = objects[2].tree.get("endpoints").and_then(Value::as_list).unwrap();
+        assert_eq!(slice.len(), 2);
         let trust = &authentication(&config).unwrap()[0].tree;
         assert_eq!(trust.str_at(&["data", "requestheader-allowed-names"]), Some(r#"["front-proxy-client"]"#));
         assert_eq!(trust.str_at(&["data", "client-ca-file"]), None);

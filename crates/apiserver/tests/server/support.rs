@@ -80,7 +80,7 @@ impl Cluster {
         });
         let admin = Client::new(Arc::new(Local::new(server.clone(), "system:apiserver", &["system:masters"])), "test");
         let config = bootstrap::Config {
-            advertise_address: Some("192.0.2.1".parse().unwrap()),
+            advertise_addresses: vec!["192.0.2.1".parse().unwrap()],
             secure_port: 6443,
             service_cidrs: vec!["10.96.0.0/16".into()],
             service_ip: Some("10.96.0.1".parse().unwrap()),
