@@ -77,19 +77,32 @@ impl Leadership {
         let mut kept = Kept { lease: 0, asked: Instant::now() };
         kept.lease = self.store.grant(Grant { id: 0, ttl: LEASE }).await?;
         *self.lease.lock() = kept.lease;
+        let lease = kept.lease;
+        let take = || Op::put_with_lease(key.clone(), self.name.clone().into(), lease);
+        let look = || Op::range(RangeRequest::key(key.clone()));
+        let mut txn = Txn::new().when(Compare::absent(key.clone())).then(take()).otherwise(look());
         loop {
-            let txn = Txn::new()
-                .when(Compare::absent(key.clone()))
-                .then(Op::put_with_lease(key.clone(), self.name.clone().into(), kept.lease))
-                .otherwise(Op::range(RangeRequest::key(key.clone())));
             let answer = self.store.txn(txn).await?;
-            // A write whose answer was lost leaves our own lease on the key.
-            let ours = matches!(&answer.responses[..], [OpResponse::Range(found)]
-                if found.kvs.first().is_some_and(|kv| kv.lease == kept.lease));
-            if answer.succeeded || ours {
+            if answer.succeeded {
                 return Ok(kept);
             }
-            self.await_end(&key, answer.revision, &mut kept).await?;
+            let holder = match answer.responses.into_iter().next() {
+                Some(OpResponse::Range(found)) => found.kvs.into_iter().next(),
+                _ => None,
+            };
+            txn = match holder {
+                // A write whose answer was lost leaves our own lease on the key.
+                Some(holder) if holder.lease == kept.lease => return Ok(kept),
+                // This server's earlier life: it is over, as the data folder and the address are ours.
+                Some(holder) if holder.value == self.name => Txn::new()
+                    .when(Compare::mod_revision(key.clone(), holder.mod_revision))
+                    .then(take())
+                    .otherwise(look()),
+                _ => {
+                    self.await_end(&key, answer.revision, &mut kept).await?;
+                    Txn::new().when(Compare::absent(key.clone())).then(take()).otherwise(look())
+                }
+            };
         }
     }
 
@@ -187,9 +200,15 @@ mod tests {
         let _ = task.await;
         second.resign().await;
         until("third", 3).await;
+        // One that died and comes back need not wait for its own earlier life.
         last.abort();
         let _ = last.await;
-        third.resign().await;
+        let (third_again, last) = begin("third");
+        until("third", 4).await;
+        assert_ne!(*third.lease.lock(), *third_again.lease.lock());
+        last.abort();
+        let _ = last.await;
+        third_again.resign().await;
         assert!(store.get(LEADER).await.unwrap().is_none());
     }
 }
