@@ -348,7 +348,7 @@ impl Store for EtcdStore {
     fn compact(&self, revision: i64) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let answer = self.ask(true, |channel| async move {
-                let request = pb::CompactionRequest { revision, physical: true };
+                let request = pb::CompactionRequest { revision, physical: false };
                 pb::kv_client::KvClient::new(channel).compact(request).await
             });
             match answer.await {
