@@ -50,7 +50,9 @@ impl Peer {
         let serving: Credential = keys.server("kube-apiserver", names)?;
         let (cert, key) = (file("serving.crt", &serving.cert_pem())?, file("serving.key", &serving.key.to_pem())?);
         let client_ca = file("client-ca.crt", &keys.ca(Authority::Client)?.bundle_pem())?;
-        let accounts = file("accounts.key", &pki::PrivateKey::generate()?.to_pem())?;
+        let signing = pki::PrivateKey::generate()?;
+        let accounts = file("accounts.key", &signing.to_pem())?;
+        let verifying = file("accounts.pub", &signing.public().to_pem())?;
         let kubeconfig = folder.join("kubeconfig");
         keys.kubeconfig(&Identity::Admin, SERVER)?.write(&kubeconfig)?;
 
@@ -65,7 +67,7 @@ impl Peer {
         command.args(["--service-cluster-ip-range", "10.43.0.0/16", "--allow-privileged"]);
         command.args(["--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction"]);
         command.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
-        command.arg("--service-account-key-file").arg(&accounts);
+        command.arg("--service-account-key-file").arg(&verifying);
         command.arg("--service-account-signing-key-file").arg(&accounts);
         command.arg("--tls-cert-file").arg(cert).arg("--tls-private-key-file").arg(key);
         command.arg("--client-ca-file").arg(client_ca).arg("--cert-dir").arg(folder.join("certs"));
