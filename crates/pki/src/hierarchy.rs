@@ -155,6 +155,13 @@ impl Hierarchy {
         Ok(Self { dir, authorities: Default::default() })
     }
 
+    /// Uses that folder if it holds every authority; makes nothing. For those who look at what another process has made.
+    pub fn existing(dir: impl Into<PathBuf>) -> Option<Self> {
+        let dir = dir.into();
+        let whole = Authority::ALL.into_iter().all(|which| dir.join(format!("{}.pem", which.name())).is_file());
+        whole.then(|| Self { dir, authorities: Default::default() })
+    }
+
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir

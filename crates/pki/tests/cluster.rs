@@ -194,3 +194,16 @@ fn kubeconfigs_carry_a_working_identity() {
     let token = pki::token::JoinToken::generate(h.ca(Authority::Server).unwrap().cert(), "node").unwrap();
     assert!(token.names_ca(&trust.roots()[0]));
 }
+
+#[test]
+fn who_only_looks_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("pki");
+    assert!(Hierarchy::existing(&place).is_none() && !place.exists());
+    let made = Hierarchy::open(&place).unwrap();
+    made.ca(Authority::Client).unwrap();
+    assert!(Hierarchy::existing(&place).is_none());
+    made.prepare().unwrap();
+    let seen = Hierarchy::existing(&place).unwrap();
+    assert_eq!(seen.ca(Authority::Server).unwrap().bundle_pem(), made.ca(Authority::Server).unwrap().bundle_pem());
+}

@@ -254,8 +254,8 @@ impl Target {
         let same = || -> anyhow::Result<bool> {
             let Some(text) = pki::file::read(path)? else { return Ok(false) };
             let folder = self.data.join("pki");
-            ensure!(folder.is_dir(), "there are no certificates to compare");
-            let own = Hierarchy::open(folder)?.ca(Authority::Server)?.bundle_pem();
+            let own = Hierarchy::existing(folder).context("there are no certificates to compare")?;
+            let own = own.ca(Authority::Server)?.bundle_pem();
             let parsed = Kubeconfig::parse(&text, Path::new("/"), None)?;
             let theirs = parsed.cluster.certificate_authority.as_ref().map(Source::load).transpose()?;
             Ok(theirs.as_deref() == Some(own.as_bytes()))

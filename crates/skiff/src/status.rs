@@ -171,7 +171,10 @@ fn api(data: &Path, record: &Record) -> anyhow::Result<Api> {
     let missing = || format!("the certificates in {} cannot be used", folder.display());
     match record.role {
         Role::Server => {
-            let hierarchy = Hierarchy::open(&folder).with_context(missing)?;
+            // Never made here: a server that is just starting may be about to get those of a cluster.
+            let hierarchy = Hierarchy::existing(&folder).with_context(|| {
+                format!("there are no certificates in {} yet: wait until the server has started", folder.display())
+            })?;
             let own = hierarchy.client(&Identity::Admin).with_context(missing)?;
             Api::new(&record.url, &hierarchy.ca(Authority::Server)?.bundle_pem(), &own)
         }
