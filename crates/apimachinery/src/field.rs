@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::json_text;
+use crate::quote::quoted;
 use crate::value::Value;
 
 /// The way to a field, written as Kubernetes writes it: `spec.containers[0].ports[name=http]`.
@@ -51,6 +53,8 @@ impl fmt::Display for Path<'_> {
             };
             match path.step {
                 Step::Root => return Ok(began),
+                // What a rule about the whole object names.
+                Step::Field("") => f.write_str("[]")?,
                 Step::Field(name) => {
                     if began {
                         f.write_char('.')?;
@@ -149,7 +153,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Writes a value as messages show it: scalars as JSON, anything else as compact JSON.
+/// Writes a value as messages show it: scalars as Go prints them, anything else as compact JSON.
 fn show(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
@@ -163,29 +167,9 @@ fn show(value: &Value, out: &mut String) {
             let _ = write!(out, "{x}");
         }
         Value::String(s) => {
-            let _ = write!(out, "{:?}", s.as_str());
+            let _ = write!(out, "{}", quoted(s));
         }
-        Value::List(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                show(item, out);
-            }
-            out.push(']');
-        }
-        Value::Map(map) => {
-            out.push('{');
-            for (i, (k, v)) in map.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                let _ = write!(out, "{:?}:", k.as_str());
-                show(v, out);
-            }
-            out.push('}');
-        }
+        Value::List(_) | Value::Map(_) => out.push_str(&json_text::write(value)),
     }
 }
 
@@ -250,19 +234,20 @@ impl Errors {
 
     /// `Unsupported value: "x": supported values: "a", "b"`, the values in the given order.
     pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let quoted: Vec<String> = supported.iter().map(|s| quoted(s).to_string()).collect();
         let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         self.add(ErrorKind::NotSupported, path, Some(value.into()), detail);
     }
 
     /// The same with the values in the order given, as a schema lists them.
     pub fn not_listed(&mut self, path: &Path<'_>, value: impl Into<Value>, listed: &[&str]) {
-        let quoted: Vec<String> = listed.iter().map(|s| format!("{s:?}")).collect();
+        let quoted: Vec<String> = listed.iter().map(|s| quoted(s).to_string()).collect();
         self.add(ErrorKind::NotSupported, path, Some(value.into()), format!("supported values: {}", quoted.join(", ")));
     }
 
     pub fn too_long(&mut self, path: &Path<'_>, max: usize) {
-        self.add(ErrorKind::TooLong, path, None, format!("may not be more than {max} bytes"));
+        let noun = if max == 1 { "byte" } else { "bytes" };
+        self.add(ErrorKind::TooLong, path, None, format!("may not be more than {max} {noun}"));
     }
 
     pub fn too_many(&mut self, path: &Path<'_>, actual: usize, max: usize) {
@@ -296,6 +281,9 @@ mod tests {
         errors.invalid(&first.child("name"), "A_b", "must be lower case");
         errors.not_supported(&Path::new("type"), "x", &["a", "b"]);
         errors.required(&containers, "");
+        errors.too_long(&Path::new(""), 1);
+        errors.invalid(&Path::new("data"), "a\u{1}", "no");
+        errors.invalid(&Path::new("data"), vec![Value::from("\u{1}<")], "no");
         let text: Vec<String> = errors.iter().map(|e| e.to_string()).collect();
         assert_eq!(
             text,
@@ -303,6 +291,9 @@ mod tests {
                 r#"spec.containers[0].name: Invalid value: "A_b": must be lower case"#,
                 r#"type: Unsupported value: "x": supported values: "a", "b""#,
                 "spec.containers: Required value",
+                "[]: Too long: may not be more than 1 byte",
+                r#"data: Invalid value: "a\x01": no"#,
+                r#"data: Invalid value: ["\u0001<"]: no"#.replace('<', "\\u003c").as_str(),
             ]
         );
     }

@@ -28,6 +28,7 @@ pub mod openapi;
 pub mod patch;
 pub mod prune;
 pub mod quantity;
+pub mod quote;
 pub mod resource;
 pub mod schema;
 pub mod selector;

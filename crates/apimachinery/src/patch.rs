@@ -30,12 +30,12 @@ impl From<Error> for Status {
             Error::BadPatch(_) => Status::bad_request(text),
             // Upstream's words, which clients match; they say nothing of the cause.
             Error::Unprocessable(_) => {
-                Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+                Status::generic(422, "Invalid", "the server rejected our request due to an error in our request")
             }
             Error::TooLarge(_) => {
                 Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {text}"))
             }
-            Error::Internal(_) => Status::internal(text),
+            Error::Internal(_) => Status::new(500, "", text),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::field::Errors;
 use crate::names::{GroupKind, GroupResource};
+use crate::quote::quoted;
 use crate::value::{Map, Value};
 
 /// An answer that is not an object: what failed, for whom, and what a client can do about it.
@@ -56,15 +57,15 @@ impl Status {
     }
 
     pub fn not_found(resource: &GroupResource, name: &str) -> Status {
-        Status::new(404, "NotFound", format!("{resource} {name:?} not found")).about(resource, name)
+        Status::new(404, "NotFound", format!("{resource} {} not found", quoted(name))).about(resource, name)
     }
 
     pub fn already_exists(resource: &GroupResource, name: &str) -> Status {
-        Status::new(409, "AlreadyExists", format!("{resource} {name:?} already exists")).about(resource, name)
+        Status::new(409, "AlreadyExists", format!("{resource} {} already exists", quoted(name))).about(resource, name)
     }
 
     pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Status {
-        Status::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} {name:?}: {why}"))
+        Status::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} {}: {why}", quoted(name)))
             .about(resource, name)
     }
 
@@ -72,9 +73,14 @@ impl Status {
         let message = match (resource.resource.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{resource} is forbidden: {why}"),
-            (false, false) => format!("{resource} {name:?} is forbidden: {why}"),
+            (false, false) => format!("{resource} {} is forbidden: {why}", quoted(name)),
         };
         Status::new(403, "Forbidden", message).about(resource, name)
+    }
+
+    /// What is said without knowing of any resource: its details are there, and empty.
+    pub fn generic(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
+        Status { details: Some(Box::default()), ..Status::new(code, reason, message) }
     }
 
     pub fn unauthorized() -> Status {
@@ -125,7 +131,7 @@ impl Status {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut status = Status::new(422, "Invalid", format!("{kind} {name:?} is invalid: {list}"));
+        let mut status = Status::new(422, "Invalid", format!("{kind} {} is invalid: {list}", quoted(name)));
         status.details = Some(Box::new(Details {
             name: name.into(),
             group: kind.group.to_string(),

@@ -67,6 +67,9 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
     let upgrading = request.parts.headers.contains_key(UPGRADE);
     let reads = matches!(request.parts.method, http::Method::GET | http::Method::HEAD);
     let bare = request.info.rest.is_empty() && !request.info.path.ends_with('/');
+    if target.subresource == "log" {
+        crate::options::logs(&request.info, &target.name)?;
+    }
     admit::admit(server, cx, &request.info, &target).await?;
     if target.subresource == "proxy" && bare && reads && !upgrading {
         let query = request.parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();

@@ -7,15 +7,15 @@ use http::header::ACCEPT;
 
 use crate::pipeline::{self, Request};
 use crate::respond::{self, Form, Response, View};
+use crate::routes;
 use crate::server::ApiServer;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Answers a path below the API roots, or 404.
 pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, Status> {
-    if !matches!(request.parts.method, http::Method::GET | http::Method::HEAD) {
-        return Ok(pipeline::page_not_found());
-    }
+    let path = &request.info.path;
+    let reads = matches!(request.parts.method, http::Method::GET | http::Method::HEAD);
     let kinds = server.served_kinds();
     let form = Form {
         view: View::Whole,
@@ -32,8 +32,9 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
         (!found.is_empty()).then(|| discovery::resource_list(group, version, found))
     };
     let tree = match parts.as_slice() {
+        [""] | ["apis"] if !reads => None,
         [""] => return Ok(root(&kinds)),
-        ["api"] if aggregated => {
+        ["api"] if aggregated && reads => {
             return Ok(aggregate(request, discovery::aggregated(aggregated_groups(&kinds, true))));
         }
         ["apis"] if aggregated => {
@@ -51,7 +52,14 @@ pub fn handle(server: &Arc<ApiServer>, request: &Request) -> Result<Response, St
         ["apis", group, version] => of_version(group, version),
         _ => None,
     };
-    let Some(tree) = tree else { return Ok(pipeline::page_not_found()) };
+    let Some(tree) = tree else { return routes::nowhere(server, path) };
+    if !reads {
+        return if routes::is_routed(server, path) {
+            Err(routes::method_not_allowed())
+        } else {
+            Ok(pipeline::page_not_found())
+        };
+    }
     let bytes = match form.encoding {
         respond::Encoding::Yaml => codec::yaml::write(&tree).into(),
         // Discovery clients that prefer protobuf take JSON too.

@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod request;
 mod resource;
 mod respond;
+mod routes;
 pub mod seal;
 pub mod server;
 mod subresource;

@@ -1,5 +1,6 @@
 //! Query parameters and option bodies as the engine's options.
 
+use apimachinery::quote::{is_printable, quoted};
 use apimachinery::selector::{FieldSelector, LabelSelector, SelectorError};
 use apimachinery::{Errors, GroupKind, Map, Path, SmolStr, Status, Value};
 use engine::{
@@ -33,7 +34,7 @@ fn integer(info: &RequestInfo, key: &str) -> Result<Option<i64>, Status> {
             _ => "invalid syntax",
         },
     };
-    Err(Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}")))
+    Err(Status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", quoted(text))))
 }
 
 fn check_dry_run(errors: &mut Errors, values: &[&str]) {
@@ -41,14 +42,6 @@ fn check_dry_run(errors: &mut Errors, values: &[&str]) {
         let all: Vec<Value> = values.iter().map(|value| Value::from(*value)).collect();
         errors.not_supported(&Path::new("dryRun"), Value::List(all), &["All"]);
     }
-}
-
-/// What Go prints as it is: letters, marks, numbers, symbols and the space.
-fn is_printable(c: char) -> bool {
-    c == ' '
-        || !(c.is_control()
-            || c.is_whitespace()
-            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}'))
 }
 
 fn check_manager(errors: &mut Errors, name: &str) {
@@ -140,7 +133,7 @@ fn version(info: &RequestInfo) -> Result<Option<i64>, Errors> {
         _ => "invalid syntax",
     };
     let mut errors = Errors::new();
-    errors.invalid(&Path::new("resourceVersion"), text, format!("strconv.ParseUint: parsing {text:?}: {why}"));
+    errors.invalid(&Path::new("resourceVersion"), text, format!("strconv.ParseUint: parsing {}: {why}", quoted(text)));
     Err(errors)
 }
 
@@ -149,6 +142,48 @@ fn selectors(info: &RequestInfo) -> Result<(LabelSelector, FieldSelector), Statu
     let labels = LabelSelector::parse(info.param("labelSelector").unwrap_or_default()).map_err(bad)?;
     let fields = FieldSelector::parse(info.param("fieldSelector").unwrap_or_default()).map_err(bad)?;
     Ok((labels, fields))
+}
+
+/// A revision as lists, watches and gets name it. Upstream's watches and gets answer 500 where it is none.
+fn revision(info: &RequestInfo) -> Result<Option<i64>, Status> {
+    version(info).map_err(|errors| {
+        let all: Vec<String> = errors.iter().map(|error| error.to_string()).collect();
+        Status::bad_request(format!("invalid resource version: {}", all.join(", ")))
+    })
+}
+
+/// GetOptions: what is served is at least as new as any revision.
+pub fn get(info: &RequestInfo) -> Result<(), Status> {
+    revision(info).map(|_| ())
+}
+
+/// PodLogOptions, checked before anyone looks for the pod.
+pub fn logs(info: &RequestInfo, pod: &str) -> Result<(), Status> {
+    let (tail, limit) = (integer(info, "tailLines")?, integer(info, "limitBytes")?);
+    let since = integer(info, "sinceSeconds")?;
+    let mut errors = Errors::new();
+    if let Some(lines) = tail.filter(|lines| *lines < 0) {
+        errors.invalid(&Path::new("tailLines"), lines, "must be greater than or equal to 0");
+    }
+    if let Some(bytes) = limit.filter(|bytes| *bytes < 1) {
+        errors.invalid(&Path::new("limitBytes"), bytes, "must be greater than 0");
+    }
+    match (since, info.param("sinceTime").filter(|time| !time.is_empty())) {
+        (Some(_), Some(_)) => {
+            errors.forbidden(&Path::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        }
+        (Some(seconds), None) if seconds < 1 => {
+            errors.invalid(&Path::new("sinceSeconds"), seconds, "must be greater than 0");
+        }
+        _ => {}
+    }
+    if info.param("stream").is_some() {
+        errors.forbidden(&Path::new("stream"), "may not be specified");
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&GroupKind { group: "".into(), kind: "PodLogOptions".into() }, pod, &errors))
 }
 
 /// ListOptions of a list or deletecollection.
@@ -190,10 +225,7 @@ pub fn list(info: &RequestInfo) -> Result<ListOptions, Status> {
     Ok(ListOptions {
         labels,
         fields,
-        resource_version: version(info).map_err(|errors| {
-            let all: Vec<String> = errors.iter().map(|error| error.to_string()).collect();
-            Status::bad_request(format!("invalid resource version: {}", all.join(", ")))
-        })?,
+        resource_version: revision(info)?,
         version_match,
         limit: usize::try_from(limit).unwrap_or(0),
         continue_token: continue_token.into(),
@@ -205,8 +237,14 @@ pub fn watch(info: &RequestInfo) -> Result<(WatchOptions, Option<u64>), Status> 
     integer(info, "limit")?;
     let timeout = integer(info, "timeoutSeconds")?;
     let (labels, fields) = selectors(info)?;
-    let send_initial_events = info.param("sendInitialEvents").map(|_| info.truth("sendInitialEvents"));
-    let wanted = info.param("resourceVersionMatch").unwrap_or_default();
+    let mut send_initial_events = info.param("sendInitialEvents").map(|_| info.truth("sendInitialEvents"));
+    let mut wanted = info.param("resourceVersionMatch").unwrap_or_default();
+    // A watch from any state has always begun with all that there is: now it is told where that ends.
+    let from_any = matches!(info.param("resourceVersion").unwrap_or_default(), "" | "0");
+    if send_initial_events.is_none() && wanted.is_empty() && from_any {
+        send_initial_events = Some(true);
+        wanted = "NotOlderThan";
+    }
     let path = Path::new("resourceVersionMatch");
     let mut errors = Errors::new();
     if send_initial_events.is_some() && wanted != "NotOlderThan" {
@@ -227,10 +265,7 @@ pub fn watch(info: &RequestInfo) -> Result<(WatchOptions, Option<u64>), Status> 
     let options = WatchOptions {
         labels,
         fields,
-        resource_version: version(info).map_err(|errors| {
-            let resource = GroupKind { group: info.group.clone(), kind: info.resource.clone() };
-            Status::invalid(&resource, "", &errors)
-        })?,
+        resource_version: revision(info)?,
         send_initial_events,
         bookmarks: info.truth("allowWatchBookmarks"),
     };

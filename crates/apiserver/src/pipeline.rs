@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::quote::quoted;
 use apimachinery::{GroupResource, Status};
 use engine::{Cx, User};
 use futures::FutureExt;
@@ -77,8 +78,7 @@ async fn authenticated(server: Arc<ApiServer>, mut request: Request) -> Result<R
             Ok(answer) => answer?,
             Err(_) => {
                 let why = "Timeout: request did not complete within the allotted timeout";
-                let details = Some(Box::default());
-                return Err(Status { details, ..Status::new(504, "Timeout", why) });
+                return Err(Status::generic(504, "Timeout", why));
             }
         }
     };
@@ -93,7 +93,10 @@ fn time_limit(info: &RequestInfo) -> Result<Duration, Status> {
         return Ok(REQUEST_TIMEOUT);
     }
     let wanted = apimachinery::time::Duration::parse(text).ok_or_else(|| {
-        Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"))
+        Status::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {}",
+            quoted(text)
+        ))
     })?;
     Ok(if wanted.0 > 0 { wanted.as_std().min(REQUEST_TIMEOUT) } else { REQUEST_TIMEOUT })
 }
@@ -114,7 +117,7 @@ pub fn refusal(user: &User, info: &RequestInfo, why: &str) -> Status {
         return Status::forbidden(
             &resource,
             "",
-            format!("User {:?} cannot {} path {:?}{tail}", user.name, info.verb, info.path),
+            format!("User {} cannot {} path {}{tail}", quoted(&user.name), info.verb, quoted(&info.path)),
         );
     }
     let resource = GroupResource { group: info.group.clone(), resource: info.resource.clone() };
@@ -126,14 +129,17 @@ pub fn refusal(user: &User, info: &RequestInfo, why: &str) -> Status {
     let place = if info.namespace.is_empty() {
         "at the cluster scope".to_string()
     } else {
-        format!("in the namespace {:?}", info.namespace)
+        format!("in the namespace {}", quoted(&info.namespace))
     };
     Status::forbidden(
         &resource,
         &info.name,
         format!(
-            "User {:?} cannot {} resource {what:?} in API group {:?} {place}{tail}",
-            user.name, info.verb, info.group
+            "User {} cannot {} resource {} in API group {} {place}{tail}",
+            quoted(&user.name),
+            info.verb,
+            quoted(&what),
+            quoted(&info.group)
         ),
     )
 }

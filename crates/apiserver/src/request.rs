@@ -36,8 +36,10 @@ impl RequestInfo {
             query: query.map(parse_query).unwrap_or_default(),
             ..RequestInfo::default()
         };
-        // A trailing slash matters to proxied paths only, which take `rest` from the raw path.
-        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        // Escaped slashes part a path too. What follows a subresource stays as it is written: proxies pass it on. A
+        // trailing slash matters to them only.
+        let trimmed = path.trim_start_matches('/');
+        let parts = split(trimmed);
         let mut rest: &[&str] = match parts.as_slice() {
             ["api", version, rest @ ..] if !version.is_empty() => {
                 info.prefix = "api".into();
@@ -82,7 +84,8 @@ impl RequestInfo {
             info.subresource = decode(subresource).into();
         }
         if rest.len() > 3 {
-            info.rest = rest[3..].join("/");
+            let start = rest[3].as_ptr() as usize - trimmed.as_ptr() as usize;
+            info.rest = trimmed[start..].to_string();
         }
         if info.resource == "namespaces" && !info.name.is_empty() {
             info.namespace = info.name.clone();
@@ -136,6 +139,11 @@ impl RequestInfo {
     pub fn flag(&self, key: &str) -> bool {
         matches!(self.param(key), Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True"))
     }
+}
+
+/// The parts of a path between its slashes, written plainly or escaped.
+fn split(path: &str) -> Vec<&str> {
+    path.split('/').flat_map(|part| part.split("%2F").flat_map(|part| part.split("%2f"))).collect()
 }
 
 /// Percent-decodes one path part or query component; what is not UTF-8 is replaced.
@@ -242,6 +250,8 @@ mod tests {
             assert_eq!(got, (verb, group, version, namespace, resource, subresource, name), "{uri}");
             assert!(info.is_resource);
         }
+        let slash = parse(Method::GET, "/api/v1/namespaces/a/pods/b%2fproxy%2Fc%2Fd%20e/f");
+        assert_eq!((&*slash.name, &*slash.subresource, &*slash.rest), ("b", "proxy", "c%2Fd%20e/f"));
         for uri in ["/", "/healthz", "/api", "/apis/apps", "/apis/apps/v1", "/openapi/v3"] {
             assert!(!parse(Method::GET, uri).is_resource, "{uri}");
         }

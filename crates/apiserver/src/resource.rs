@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{Kind, Status, Value, kind::Action, kind::Storage, kind::Verbs};
+use apimachinery::{Kind, Status, Value, kind::Action, kind::Storage};
 use bytes::Bytes;
 use engine::decode::Encoding;
 use engine::{Cx, Deleted, Patch, PatchType, Target, Validation, WriteOptions, Written, scale};
@@ -10,8 +10,9 @@ use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, Limited};
 
 use crate::options;
-use crate::pipeline::{self, Request};
+use crate::pipeline::Request;
 use crate::respond::{self, Form, Presenter, Response};
+use crate::routes;
 use crate::server::ApiServer;
 
 /// A request body may be this long.
@@ -22,20 +23,12 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Answers a request for a resource.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Result<Response, Status> {
     let info = &request.info;
-    let Some(kind) = server.engine.catalog().kind(&info.group, &info.version, &info.resource) else {
-        return Ok(pipeline::page_not_found());
-    };
-    if info.prefix == "api" && !kind.group.is_empty() {
-        return Ok(pipeline::page_not_found());
-    }
-    // A namespaced kind is addressed through a namespace, except for lists and watches over all of them.
-    let all_namespaces = info.namespace.is_empty();
-    if kind.namespaced && all_namespaces && !matches!(info.verb.as_str(), "list" | "watch") && !is_virtual(&kind) {
-        return Ok(pipeline::page_not_found());
-    }
-    if !kind.namespaced && !all_namespaces && kind.resource != "namespaces" {
-        return Ok(pipeline::page_not_found());
-    }
+    let kind = server.engine.catalog().kind(&info.group, &info.version, &info.resource);
+    // The group without a name is that of the other prefix.
+    let kind = kind.filter(|kind| (info.prefix == "api") == kind.group.is_empty() && routes::in_scope(kind, info));
+    let Some(kind) = kind else { return routes::nowhere(server, &info.path) };
+    routes::check(&kind, info, &request.parts.headers)?;
+    routes::check_name(&info.name)?;
     if !kind.deprecation_warning.is_empty() {
         cx.warn(kind.deprecation_warning.to_string());
     }
@@ -48,29 +41,16 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
     if !info.subresource.is_empty() {
         return subresource(server, cx, request, target).await;
     }
-    let allowed = match info.verb.as_str() {
-        "get" => Verbs::GET,
-        "list" => Verbs::LIST,
-        "watch" => Verbs::WATCH,
-        "create" => Verbs::CREATE,
-        "update" => Verbs::UPDATE,
-        "patch" => Verbs::PATCH,
-        "delete" => Verbs::DELETE,
-        "deletecollection" => Verbs::DELETE_COLLECTION,
-        _ => return Ok(method_not_allowed(&kind)),
-    };
-    // One object is written at its name.
-    let nameless = target.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch");
-    if !kind.verbs.has(allowed) || nameless {
-        return Ok(method_not_allowed(&kind));
-    }
     if is_virtual(&kind) {
         return crate::subresource::review(server, cx, request, target).await;
     }
     let form = Form::negotiate(&request.parts.headers, info, kind.protobuf)?;
     let presenter = Presenter { engine: &server.engine, kind: &kind, form, now: server.now() };
     match info.verb.as_str() {
-        "get" => presenter.object(200, &server.engine.get(cx, &target).await?).await,
+        "get" => {
+            options::get(info)?;
+            presenter.object(200, &server.engine.get(cx, &target).await?).await
+        }
         "list" => {
             // The name of a list comes from a field selector, for authorization alone; the selector filters.
             let target = Target { name: Default::default(), ..target };
@@ -84,9 +64,6 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
         }
         "create" => {
             let options = options::write(info, &request.parts.headers, "CreateOptions")?;
-            if !target.name.is_empty() {
-                return Ok(method_not_allowed(&kind));
-            }
             let tree = read_object(cx, request, &kind, options.validation).await?;
             let written = server.engine.create(cx, &target, tree, &options).await?;
             answer(&presenter, &written, &options).await
@@ -98,7 +75,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
             answer(&presenter, &written, &options).await
         }
         "patch" => {
-            let (patch, options) = read_patch(request, &kind).await?;
+            let (patch, options) = read_patch(cx, request, &kind).await?;
             let written = server.engine.patch(cx, &target, &patch, &options).await?;
             answer(&presenter, &written, &options).await
         }
@@ -126,7 +103,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
             };
             presenter.page(&page).await
         }
-        _ => Ok(method_not_allowed(&kind)),
+        _ => Err(routes::method_not_allowed()),
     }
 }
 
@@ -162,12 +139,6 @@ fn deleted(kind: &Kind, object: &Value, form: Form) -> Response {
     respond::error(&status, Form { view: respond::View::Whole, ..form })
 }
 
-fn method_not_allowed(_kind: &Kind) -> Response {
-    let status =
-        Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
-    respond::error(&status, Form::JSON)
-}
-
 /// Writes and reads of `status`, `scale` and the subresources that a kind declares.
 async fn subresource(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
     let kind = target.kind.clone();
@@ -185,10 +156,10 @@ async fn subresource(server: &Arc<ApiServer>, cx: &Cx, request: Request, target:
                 answer(&presenter, &server.engine.update(cx, &target, tree, &options).await?, &options).await
             }
             "patch" => {
-                let (patch, options) = read_patch(request, &kind).await?;
+                let (patch, options) = read_patch(cx, request, &kind).await?;
                 answer(&presenter, &server.engine.patch(cx, &target, &patch, &options).await?, &options).await
             }
-            _ => Ok(method_not_allowed(&kind)),
+            _ => Err(routes::method_not_allowed()),
         };
     }
     if target.subresource == "scale"
@@ -198,7 +169,7 @@ async fn subresource(server: &Arc<ApiServer>, cx: &Cx, request: Request, target:
     }
     match declared {
         Some(_) => crate::subresource::handle(server, cx, request, target).await,
-        None => Ok(pipeline::page_not_found()),
+        None => routes::nowhere(server, &request.info.path),
     }
 }
 
@@ -223,9 +194,9 @@ async fn scaled(
         let options = options::write(&request.info, &request.parts.headers, "UpdateOptions")?;
         (read_object(cx, request, &scale_kind, options.validation).await?, options)
     } else if request.info.verb != "patch" {
-        return Ok(method_not_allowed(&target.kind));
+        return Err(routes::method_not_allowed());
     } else {
-        let (patch, options) = read_patch(request, &scale_kind).await?;
+        let (patch, options) = read_patch(cx, request, &scale_kind).await?;
         let mut patched = match patch.kind {
             PatchType::Json => apimachinery::patch::json::apply(view.clone(), &patch.body)?,
             PatchType::Strategic => {
@@ -328,7 +299,7 @@ pub async fn read_object(cx: &Cx, request: Request, kind: &Kind, validation: Val
 }
 
 /// Reads a body as a patch, and its options.
-async fn read_patch(request: Request, kind: &Kind) -> Result<(Patch, WriteOptions), Status> {
+async fn read_patch(cx: &Cx, request: Request, kind: &Kind) -> Result<(Patch, WriteOptions), Status> {
     let header = request.parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media = header.split(';').next().unwrap_or_default().trim().to_string();
     let patch_type = match media.as_str() {
@@ -354,10 +325,10 @@ async fn read_patch(request: Request, kind: &Kind) -> Result<(Patch, WriteOption
     let mut problems = Vec::new();
     let body = if patch_type == PatchType::Apply {
         apimachinery::codec::yaml::parse_reporting(&bytes, &mut problems)
-            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?
+            .map_err(|e| Status::bad_request(format!("error encoding patch: {e}")))?
     } else {
         apimachinery::codec::json::parse_reporting(&bytes, &mut problems)
-            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?
+            .map_err(|_| Status::bad_request("invalid JSON patch"))?
     };
     let misfit = match (patch_type, &body) {
         (PatchType::Json, body) if body.as_list().is_none() => Some("[]handlers.jsonPatchOp"),
@@ -366,12 +337,24 @@ async fn read_patch(request: Request, kind: &Kind) -> Result<(Patch, WriteOption
     };
     if let Some(wanted) = misfit {
         let found = body.type_name();
+        let before = if patch_type == PatchType::Strategic { "" } else { "error decoding patch: " };
         return Err(Status::bad_request(format!(
-            "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+            "{before}json: cannot unmarshal {found} into Go value of type {wanted}"
         )));
     }
-    if options.validation == Validation::Strict && !problems.is_empty() {
-        return Err(Status::bad_request(format!("strict decoding error: {}", problems.join(", "))));
+    match (options.validation, patch_type) {
+        _ if problems.is_empty() => {}
+        (Validation::Ignore, _) => {}
+        (Validation::Warn, _) => problems.into_iter().for_each(|problem| cx.warn(problem)),
+        (Validation::Strict, PatchType::Apply) => {
+            return Err(Status::bad_request(format!("error strict decoding patch: {}", problems.join(", "))));
+        }
+        (Validation::Strict, _) => {
+            let mut errors = apimachinery::Errors::new();
+            let why = format!("strict decoding error: {}", problems.join(", "));
+            errors.invalid(&apimachinery::Path::new("patch"), String::from_utf8_lossy(&bytes).into_owned(), why);
+            return Err(Status::invalid(&apimachinery::GroupKind::default(), "", &errors));
+        }
     }
     Ok((Patch { kind: patch_type, body }, options))
 }

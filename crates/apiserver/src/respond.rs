@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apimachinery::quote::quoted;
 use apimachinery::table::{self, Printer};
 use apimachinery::{Kind, Status, Value, codec};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -80,7 +81,8 @@ impl Form {
                                 || {
                                     let wish = info.param("includeObject").unwrap_or_default();
                                     Status::bad_request(format!(
-                                        "Unable to convert to Table as requested: includeObject: Invalid value: {wish:?}: must be 'Metadata', 'Object', 'None', or empty"
+                                        "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+                                        quoted(wish)
                                     ))
                                 },
                             )?,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use apimachinery::{Map, SmolStr, Status, Value};
+use apimachinery::kind::Write;
+use apimachinery::{Map, RulesCx, SmolStr, Status, Value};
 use engine::{Cx, Target, User, WriteOptions};
 
 use crate::authn::service_account::{DEFAULT_SECONDS, Wanted};
@@ -31,16 +32,12 @@ pub async fn review(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: 
 /// A request to a declared subresource.
 pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request, target: Target) -> Result<Response, Status> {
     let declared = target.kind.subresources.iter().find(|s| s.name == target.subresource.as_str()).cloned();
-    let Some(declared) = declared else { return Ok(crate::pipeline::page_not_found()) };
+    let Some(declared) = declared else { return crate::routes::nowhere(server, &request.info.path) };
     if matches!(declared.action, apimachinery::kind::Action::Connect) {
         return crate::connect::handle(server, cx, request, target).await;
     }
     if request.info.verb != "create" {
-        return Err(Status::new(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method on the requested resource",
-        ));
+        return Err(crate::routes::method_not_allowed());
     }
     let form = Form { view: View::Whole, ..Form::negotiate(&request.parts.headers, &request.info, true)? };
     let options = options::write(&request.info, &request.parts.headers, "CreateOptions")?;
@@ -69,6 +66,9 @@ pub async fn post(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     match (&*target.kind.group, &*target.kind.resource, target.subresource.as_str()) {
+        ("", "pods", "binding") if body.str_at(&["metadata", "name"]).unwrap_or_default() != target.name => {
+            Err(Status::bad_request("name in URL does not match name in Binding object"))
+        }
         ("", "pods", "binding") => bind(server, cx, target, &body, options).await,
         ("", "bindings", "") => {
             let name = body.str_at(&["metadata", "name"]).unwrap_or_default();
@@ -86,9 +86,11 @@ pub async fn post(
         ("authentication.k8s.io", "selfsubjectreviews", "") => Ok(self_review(cx, body)),
         ("authorization.k8s.io", "selfsubjectaccessreviews", "") => {
             let user = User::clone(&cx.user);
+            let body = checked(server, cx, target, body)?;
             Ok(access_review(server, &user, body).await)
         }
         ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
+            let body = checked(server, cx, target, body)?;
             let user = reviewed_user(&body);
             Ok(access_review(server, &user, body).await)
         }
@@ -99,6 +101,44 @@ pub async fn post(
             format!("{resource}/{subresource} is not served by this version of Skiff"),
         )),
     }
+}
+
+/// A question about access by the rules of its kind. Upstream's refusals do not say which kind.
+fn checked(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) -> Result<Value, Status> {
+    if target.kind.namespaced {
+        let metadata = crate::tree::map_mut(&mut body, &["metadata"]);
+        match metadata.get("namespace").and_then(Value::as_str).unwrap_or_default() {
+            "" => {
+                metadata.insert("namespace", target.namespace.clone());
+            }
+            said if said == target.namespace => {}
+            _ => {
+                return Err(Status::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+        }
+    }
+    let rules = RulesCx {
+        now: server.clock.now(),
+        user: &cx.user.name,
+        user_uid: &cx.user.uid,
+        user_groups: &cx.user.groups,
+        user_extra: &cx.user.extra,
+        namespace: &target.namespace,
+        subresource: &target.subresource,
+        dry_run: false,
+    };
+    let (mut errors, mut warnings) = (apimachinery::Errors::new(), Vec::new());
+    if let Some(write) = target.kind.hooks.write {
+        let written = write(&mut body, Write::Create, &rules, &mut errors, &mut warnings);
+        written.map_err(|malformed| Status::bad_request(malformed.to_string()))?;
+    }
+    if errors.is_empty() {
+        return Ok(body);
+    }
+    let kind = apimachinery::GroupKind { group: target.kind.group.as_ref().into(), kind: "".into() };
+    Err(Status::invalid(&kind, "", &errors))
 }
 
 /// Gives a pod its node.
@@ -194,10 +234,19 @@ fn set_condition(status: &mut Value, ty: &str, now: i64) {
 
 /// Issues a token for a service account.
 async fn token(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) -> Result<Value, Status> {
+    let kind = apimachinery::GroupKind { group: "authentication.k8s.io".into(), kind: "TokenRequest".into() };
+    let metadata = apimachinery::Path::new("metadata");
+    for (key, wanted) in [("name", &target.name), ("namespace", &target.namespace)] {
+        let said = body.str_at(&["metadata", key]).unwrap_or_default();
+        if !said.is_empty() && said != wanted.as_str() {
+            let mut errors = apimachinery::Errors::new();
+            errors.invalid(&metadata.child(key), said, format!("must match the service account {key} if specified"));
+            return Err(Status::invalid(&kind, &target.name, &errors));
+        }
+    }
     let account = server.engine.get(cx, &Target { subresource: Default::default(), ..target.clone() }).await?.tree()?;
     let spec = body.get("spec").cloned().unwrap_or_default();
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
-    let kind = apimachinery::GroupKind { group: "authentication.k8s.io".into(), kind: "TokenRequest".into() };
     let mut errors = apimachinery::Errors::new();
     let path = apimachinery::Path::new("spec");
     if seconds < 600 {
@@ -211,7 +260,7 @@ async fn token(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) ->
         );
     }
     if !errors.is_empty() {
-        return Err(Status::invalid(&kind, &target.name, &errors));
+        return Err(Status::invalid(&kind, "", &errors));
     }
     let audiences: Vec<String> = spec
         .get("audiences")

@@ -29,6 +29,9 @@ pub fn decode(cx: &Cx, kind: &Kind, encoding: Encoding, bytes: &[u8], validation
             read.map_err(|e| unrecognized(kind, e, bytes))?
         }
         Encoding::Protobuf if kind.protobuf => {
+            if bytes == codec::proto::MAGIC {
+                return Err(unrecognized(kind, "empty body", bytes));
+            }
             codec::proto::decode_object(bytes, &kind.schema).map_err(|e| malformed(kind, e))?
         }
         Encoding::Protobuf => {

@@ -1,6 +1,6 @@
 //! What the engine itself does to `metadata`: system fields, generation, finalizers, generated names.
 
-use apimachinery::{Kind, Map, SmolStr, Status, Value, kind::Generation};
+use apimachinery::{GroupResource, Kind, Map, SmolStr, Status, Value, kind::Generation};
 
 use crate::options::Preconditions;
 
@@ -149,16 +149,37 @@ fn content_differs(new: &Value, old: &Value, skip: &[&str], also: Option<&str>) 
 
 /// Checks a delete's or update's preconditions against the stored object.
 pub(crate) fn check_preconditions(kind: &Kind, name: &str, tree: &Value, wanted: &Preconditions) -> Result<(), Status> {
-    let check = |what: &str, wanted: &Option<SmolStr>, found: &str| match wanted {
-        Some(wanted) if wanted != found => Err(Status::conflict(
-            &kind.group_resource(),
-            name,
-            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"),
-        )),
-        _ => Ok(()),
+    let found = (text(tree, "uid"), text(tree, "resourceVersion"));
+    let uid = wanted.uid.as_deref().filter(|wanted| *wanted != found.0);
+    let version = wanted.resource_version.as_deref().filter(|wanted| *wanted != found.1);
+    // Kinds whose deletes begin in a way of their own also refuse them in words of their own.
+    if kind.begin_delete.is_some() {
+        let why = match (uid, version) {
+            (Some(uid), _) => {
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", found.0)
+            }
+            (None, Some(version)) => format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                found.1
+            ),
+            (None, None) => return Ok(()),
+        };
+        return Err(Status::conflict(&kind.group_resource(), name, why));
+    }
+    let why = match (uid, version) {
+        (Some(uid), _) => format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            found.0
+        ),
+        (None, Some(version)) => format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            found.1
+        ),
+        (None, None) => return Ok(()),
     };
-    check("UID", &wanted.uid, text(tree, "uid"))?;
-    check("ResourceVersion", &wanted.resource_version, text(tree, "resourceVersion"))
+    // Upstream names the kind where the resource is meant.
+    let named = GroupResource { group: kind.group.as_ref().into(), resource: kind.kind.as_ref().into() };
+    Err(Status::conflict(&named, name, why))
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@
 use std::sync::Arc;
 
 use apimachinery::kind::{Action, Generation, Write};
-use apimachinery::{Errors, Kind, Path, RulesCx, SmolStr, Status, Value, apply, patch, validate};
+use apimachinery::quote::quoted;
+use apimachinery::{
+    Errors, GroupKind, GroupResource, Kind, Path, RulesCx, SmolStr, Status, Value, apply, patch, validate,
+};
 use store::{Compare, Op, Txn};
 
 use crate::Engine;
@@ -236,7 +239,16 @@ impl Engine {
             };
             let old = self.tree(&current, kind).await?;
             let mut new = self.make(cx, target, &source, &old, options)?;
+            // A patch that names another uid breaks a rule; an update that does is meant for another object.
+            let uid = SmolStr::new(text(&new, "uid"));
+            let patched = matches!(&source, Source::Patch(_)) && !uid.is_empty() && uid != text(&old, "uid");
+            if patched {
+                metadata::keep(&mut new, &old, &["uid"]);
+            }
             self.check_update(target, &mut new, &old)?;
+            if patched {
+                metadata_mut(&mut new).insert("uid", uid);
+            }
             self.keep_unwritable(target, &mut new, &old);
             let applied = matches!(&source, Source::Patch(p) if p.kind == PatchType::Apply);
             if !applied {
@@ -397,11 +409,13 @@ impl Engine {
                 let mut errors = Errors::new();
                 let root = Path::new("metadata");
                 errors.invalid(&root.child("resourceVersion"), 0i64, "must be specified for an update");
-                return Err(Status::invalid(&target.kind.group_kind(), &target.name, &errors));
+                // Upstream names the resource where the kind is meant.
+                let GroupResource { group, resource } = target.kind.group_resource();
+                return Err(Status::invalid(&GroupKind { group, kind: resource }, &target.name, &errors));
             }
         } else if version != text(old, "resourceVersion") {
             if version.parse::<u64>().is_err() {
-                return Err(Status::bad_request(format!("invalid resource version {version:?}")));
+                return Err(Status::bad_request(format!("invalid resource version {}", quoted(&version))));
             }
             return Err(self.modified(target));
         }

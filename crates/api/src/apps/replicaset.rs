@@ -6,7 +6,7 @@ use crate::core::pod::validate::pod_template;
 use apimachinery::kind::Generation;
 use apimachinery::meta::{LabelSelector, ObjectMeta};
 use apimachinery::validation::{dns_subdomain, nonnegative};
-use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time};
+use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx, Time, Value};
 
 use crate::cells::{joined, number, selector};
 use crate::core::pod::spec::PodTemplateSpec;
@@ -170,7 +170,9 @@ pub(crate) fn workload(
 /// Reports a template whose pods its own workload would not find.
 pub(crate) fn unselected(errors: &mut Errors, path: &Path<'_>, template: &PodTemplateSpec) {
     let metadata = path.child("metadata");
-    let shown = template.metadata.labels.to_value();
+    let labels = &template.metadata.labels;
+    // As Go shows a map that nobody made.
+    let shown = if labels.is_empty() { Value::Null } else { labels.to_value() };
     errors.invalid(&metadata.child("labels"), shown, "`selector` does not match template `labels`");
 }
 

@@ -1,6 +1,6 @@
 //! LocalSubjectAccessReview: asks whether someone may do something in one namespace.
 
-use crate::authorization::subjectaccessreview::attributes;
+use crate::authorization::subjectaccessreview::{attributes, without_metadata};
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
@@ -39,14 +39,20 @@ impl Rules for LocalSubjectAccessReview {
         if self.spec.user.is_empty() && self.spec.groups.is_empty() {
             errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
         }
+        let unplaced = ObjectMeta { namespace: String::new(), ..self.metadata.clone() };
+        without_metadata(errors, &unplaced, "must be empty except for namespace");
         let namespace = self.spec.resource_attributes.as_ref().map(|a| a.namespace.as_str());
         if namespace.is_some_and(|namespace| namespace != self.metadata.namespace) {
             let message = "must match metadata.namespace";
             let attributes = path.child("resourceAttributes");
             errors.invalid(&attributes.child("namespace"), namespace.unwrap_or(""), message);
         }
-        if self.spec.non_resource_attributes.is_some() {
-            errors.invalid(&path.child("nonResourceAttributes"), "", "disallowed on this kind of request");
+        if let Some(other) = &self.spec.non_resource_attributes {
+            errors.invalid(
+                &path.child("nonResourceAttributes"),
+                other.to_value(),
+                "disallowed on this kind of request",
+            );
         }
     }
 }

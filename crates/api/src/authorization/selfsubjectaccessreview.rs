@@ -1,6 +1,6 @@
 //! SelfSubjectAccessReview: asks whether the caller may do something.
 
-use crate::authorization::subjectaccessreview::attributes;
+use crate::authorization::subjectaccessreview::{attributes, without_metadata};
 use apimachinery::kind::Verbs;
 use apimachinery::meta::ObjectMeta;
 use apimachinery::{Api, Errors, Kind, Path, Rules, RulesCx};
@@ -45,5 +45,6 @@ impl Rules for SelfSubjectAccessReview {
     fn validate(&self, _cx: &RulesCx<'_>, errors: &mut Errors) {
         let path = Path::new("spec");
         attributes(errors, &path, self.spec.resource_attributes.as_ref(), self.spec.non_resource_attributes.as_ref());
+        without_metadata(errors, &self.metadata, "must be empty");
     }
 }

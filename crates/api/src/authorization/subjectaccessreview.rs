@@ -116,6 +116,7 @@ impl Rules for SubjectAccessReview {
         if self.spec.user.is_empty() && self.spec.groups.is_empty() {
             errors.invalid(&path.child("user"), "", "at least one of user or group must be specified");
         }
+        without_metadata(errors, &self.metadata, "must be empty");
     }
 }
 
@@ -126,15 +127,16 @@ pub(crate) fn attributes(
     resource: Option<&ResourceAttributes>,
     other: Option<&NonResourceAttributes>,
 ) {
-    match (resource, other) {
-        (Some(_), Some(other)) => {
-            let message = "cannot be specified in combination with resourceAttributes";
-            errors.invalid(&path.child("nonResourceAttributes"), apimachinery::Api::to_value(other), message);
-        }
-        (None, None) => {
-            let message = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            errors.invalid(&path.child("resourceAttributes"), Value::Null, message);
-        }
-        _ => {}
+    if resource.is_some() == other.is_some() {
+        let message = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        errors.invalid(path, other.map_or(Value::Null, Api::to_value), message);
+    }
+}
+
+/// A question has no metadata; what the server itself fills in does not count.
+pub(crate) fn without_metadata(errors: &mut Errors, metadata: &ObjectMeta, message: &str) {
+    let said = ObjectMeta { managed_fields: Vec::new(), ..metadata.clone() };
+    if said != ObjectMeta::default() {
+        errors.invalid(&Path::new("metadata"), metadata.to_value(), message);
     }
 }

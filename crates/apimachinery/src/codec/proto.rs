@@ -17,7 +17,8 @@ use crate::schema::{AnyKind, Field, Struct, Type};
 use crate::time::{Duration, parse_rfc3339, rfc3339, rfc3339_micro};
 use crate::value::{Map, Value};
 
-const MAGIC: &[u8] = b"k8s\0";
+/// What every protobuf object begins with.
+pub const MAGIC: &[u8] = b"k8s\0";
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;

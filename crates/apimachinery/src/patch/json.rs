@@ -5,6 +5,7 @@
 
 use super::Error;
 use crate::json_text;
+use crate::quote::quoted;
 use crate::value::{Map, Value};
 
 /// The most operations that one patch may have.
@@ -216,9 +217,9 @@ fn unescape(part: &str) -> String {
 fn parse_index(key: &str) -> Result<i64, String> {
     key.parse::<i64>().map_err(|e| match e.kind() {
         std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
-            format!("strconv.Atoi: parsing {key:?}: value out of range")
+            format!("strconv.Atoi: parsing {}: value out of range", quoted(key))
         }
-        _ => format!("strconv.Atoi: parsing {key:?}: invalid syntax"),
+        _ => format!("strconv.Atoi: parsing {}: invalid syntax", quoted(key)),
     })
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use smol_str::SmolStr;
 
 use super::SelectorError;
+use crate::quote::quoted;
 use crate::value::{Map, Value};
 
 /// Requirements that must all hold, sorted by key. Without any it selects everything.
@@ -104,7 +105,9 @@ impl LabelSelector {
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+                other => {
+                    return Err(SelectorError(format!("{} is not a valid label selector operator", quoted(other))));
+                }
             };
             let values = expression.get("values").and_then(Value::as_list).unwrap_or_default();
             let values = values.iter().filter_map(|v| v.as_str().map(SmolStr::from)).collect();
@@ -152,10 +155,10 @@ impl Requirement {
     pub fn new(key: &str, operator: Operator, values: Vec<SmolStr>) -> Result<Requirement, SelectorError> {
         let mut errors = Vec::new();
         if let Some(why) = check_key(key) {
-            errors.push(format!("key: Invalid value: {key:?}: {why}"));
+            errors.push(format!("key: Invalid value: {}: {why}", quoted(key)));
         }
         let show = || {
-            let quoted: Vec<String> = values.iter().map(|v| format!("{v:?}")).collect();
+            let quoted: Vec<String> = values.iter().map(|v| quoted(v).to_string()).collect();
             format!("[{}]", quoted.join(","))
         };
         let wrong_count = match operator {
@@ -179,13 +182,14 @@ impl Requirement {
         for (i, value) in values.iter().enumerate() {
             if matches!(operator, Operator::GreaterThan | Operator::LessThan) && value.parse::<i64>().is_err() {
                 errors.push(format!(
-                    "values[{i}]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+                    "values[{i}]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
+                    quoted(value)
                 ));
             }
         }
         for (i, value) in values.iter().enumerate() {
             if let Some(why) = check_value(value) {
-                errors.push(format!("values[{i}][{key}]: Invalid value: {value:?}: {why}"));
+                errors.push(format!("values[{i}][{key}]: Invalid value: {}: {why}", quoted(value)));
             }
         }
         match errors.len() {
@@ -458,7 +462,7 @@ impl Parser {
             return Err(format!("found '{key}', expected: identifier"));
         }
         if let Some(why) = check_key(&key) {
-            return Err(format!("<nil>: Invalid value: {key:?}: {why}"));
+            return Err(format!("<nil>: Invalid value: {}: {why}", quoted(&key)));
         }
         let ends = matches!(self.look().0, Token::End | Token::Comma);
         let new = |operator, values| Requirement::new(&key, operator, values).map_err(|e| e.0);

@@ -60,11 +60,9 @@ fn owners(meta: &Map, root: &Path<'_>, errors: &mut Errors) {
         let text = |key: &str| owner.str_at(&[key]).unwrap_or_default();
         for key in ["apiVersion", "kind", "name", "uid"] {
             if text(key).is_empty() {
-                let what = match key {
-                    "apiVersion" => "version must not be empty".to_string(),
-                    key => format!("{key} must not be empty"),
-                };
-                errors.invalid(&at.child(key), "", what);
+                errors.required(&at.child(key), "must not be empty");
+            } else if key == "apiVersion" && !is_version(text(key)) {
+                errors.invalid(&at.child(key), text(key), "must be <group>/<version> or <version>");
             }
         }
         if owner.get("controller").and_then(Value::as_bool) == Some(true) {
@@ -73,12 +71,18 @@ fn owners(meta: &Map, root: &Path<'_>, errors: &mut Errors) {
                 None => controller = Some(name),
                 Some(first) => errors.invalid(
                     &path,
-                    owner.clone(),
+                    meta.get("ownerReferences").cloned().unwrap_or_default(),
                     format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"),
                 ),
             }
         }
     }
+}
+
+/// `<group>/<version>` or `<version>`.
+fn is_version(text: &str) -> bool {
+    let version = text.split_once('/').map_or(text, |(_, version)| version);
+    !version.is_empty() && !version.contains('/')
 }
 
 fn finalizers(meta: &Map, root: &Path<'_>, errors: &mut Errors) {

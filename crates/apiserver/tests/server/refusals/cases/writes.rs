@@ -3,7 +3,7 @@
 use super::*;
 
 pub fn patches(t: &mut Table) {
-    t.patch("a JSON patch that is none", MAP, JSON_PATCH, "what", Said::UpTo("error decoding patch: "));
+    t.patch("a JSON patch that is none", MAP, JSON_PATCH, "what", Said::Exactly);
     t.patch("a JSON patch that is an object", MAP, JSON_PATCH, "{}", Said::UpTo("error decoding patch: "));
     t.patch(
         "a JSON patch with an unknown operation",
@@ -51,9 +51,9 @@ pub fn patches(t: &mut Table) {
     t.patch("a JSON patch that breaks a type", MAP, JSON_PATCH, r#"[{"op":"add","path":"/data","value":5}]"#, UNFIT);
     let many = format!("[{}]", vec![r#"{"op":"test","path":"/data/a","value":"b"}"#; 10_001].join(","));
     t.patch("a JSON patch of too many operations", MAP, JSON_PATCH, many, Said::Exactly);
-    t.patch("a merge patch that is none", MAP, MERGE, "what", Said::UpTo("error decoding patch: "));
+    t.patch("a merge patch that is none", MAP, MERGE, "what", Said::Exactly);
     t.patch("a merge patch that is a list", MAP, MERGE, "[]", Said::UpTo("error decoding patch: "));
-    t.patch("a merge patch that is empty", MAP, MERGE, "", Said::UpTo("error decoding patch: "));
+    t.patch("a merge patch that is empty", MAP, MERGE, "", Said::Exactly);
     t.patch("a merge patch that breaks a type", MAP, MERGE, r#"{"data":5}"#, UNFIT);
     t.patch("a merge patch that breaks a rule", DEPLOYMENT, MERGE, r#"{"spec":{"replicas":-1}}"#, Said::Exactly);
     t.patch(
@@ -104,7 +104,7 @@ pub fn patches(t: &mut Table) {
 pub fn applies(t: &mut Table) {
     let to = format!("{MAP}?fieldManager=test");
     t.patch("an apply without a manager", MAP, APPLY, "apiVersion: v1\nkind: ConfigMap\n", Said::Exactly);
-    t.patch("an apply that is no YAML", &to, APPLY, "a: b: c", Said::UpTo("error decoding YAML: "));
+    t.patch("an apply that is no YAML", &to, APPLY, "a: b: c", Said::UpTo("error encoding patch: "));
     t.patch("an apply that is empty", &to, APPLY, "", Said::InOtherWords);
     t.patch("an apply without a kind", &to, APPLY, "metadata: {name: there}\n", Said::InOtherWords);
     t.patch(
@@ -177,7 +177,13 @@ pub fn updates(t: &mut Table) {
         Said::InOtherWords,
     );
     t.put("an update of an old revision", MAP, r#"{"metadata":{"name":"there","resourceVersion":"1"}}"#, Said::Exactly);
-    t.put("an update of no revision", MAP, r#"{"metadata":{"name":"there","resourceVersion":"abc"}}"#, Said::Exactly);
+    // Upstream answers 500, though it is the client that is wrong.
+    t.put(
+        "an update of no revision",
+        MAP,
+        r#"{"metadata":{"name":"there","resourceVersion":"abc"}}"#,
+        Said::Ours(400, "BadRequest"),
+    );
     t.put("an update of another uid", MAP, r#"{"metadata":{"name":"there","uid":"x"}}"#, Said::InOtherWords);
     t.put("an update of nobody", &format!("{MAPS}/nobody"), r#"{"metadata":{"name":"nobody"}}"#, Said::Exactly);
     t.put(
@@ -249,7 +255,7 @@ pub fn creates(t: &mut Table) {
         MAPS,
         JSON,
         r#"{"metadata":{"name":"a","labels":{"a b":"c","d":"-"}}}"#,
-        Said::Exactly,
+        Said::InAnyOrder,
     );
     t.post(
         "a create with a bad owner",
