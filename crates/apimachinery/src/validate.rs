@@ -14,6 +14,7 @@ pub use metadata::metadata;
 
 use crate::field::{ErrorKind, Errors, FieldError, Path};
 use crate::json_text;
+use crate::quote::quoted;
 use crate::schema::{Facets, ListType, Node, Struct, Type};
 use crate::value::{Map, Value};
 
@@ -261,7 +262,7 @@ fn scalar(value: &Value, facets: &Facets, path: &Path<'_>, errors: &mut Errors) 
                 errors.invalid(path, text.clone(), format!("{path} in body should match '{}'", facets.pattern));
             }
             if !facets.format.is_empty() && !formats::fits(text, &facets.format) {
-                let detail = format!("{path} in body must be of type {}: {:?}", facets.format, text.as_str());
+                let detail = format!("{path} in body must be of type {}: {}", facets.format, quoted(text));
                 errors.type_invalid(path, text.clone(), detail);
             }
         }

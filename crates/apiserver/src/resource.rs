@@ -28,7 +28,7 @@ pub async fn handle(server: &Arc<ApiServer>, cx: &Cx, request: Request) -> Resul
     let kind = kind.filter(|kind| (info.prefix == "api") == kind.group.is_empty() && routes::in_scope(kind, info));
     let Some(kind) = kind else { return routes::nowhere(server, &info.path) };
     routes::check(&kind, info, &request.parts.headers)?;
-    routes::check_name(&info.name)?;
+    routes::check_name(info)?;
     if !kind.deprecation_warning.is_empty() {
         cx.warn(kind.deprecation_warning.to_string());
     }

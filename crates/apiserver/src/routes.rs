@@ -97,7 +97,7 @@ fn verbs_of(kind: &Kind, info: &RequestInfo) -> Verbs {
     let declared = kind.subresources.iter().find(|s| s.name == info.subresource.as_str());
     let below = !info.rest.is_empty() && info.subresource != "proxy" && !kind.evolves;
     match (info.subresource.as_str(), declared) {
-        _ if below => Verbs(0),
+        _ if below || info.name.is_empty() => Verbs(0),
         (_, Some(declared)) => declared.verbs,
         ("status", _) if kind.status => VIEW,
         ("scale", _) if kind.scale.is_some() => VIEW,
@@ -160,17 +160,106 @@ fn media(header: &str) -> impl Iterator<Item = &str> {
     header.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim_matches(' '))
 }
 
-/// Refuses a name that is no part of a path.
-pub fn check_name(name: &str) -> Result<(), Status> {
-    let why = match name {
-        "." | ".." => format!("may not be '{name}'"),
-        _ => {
-            let found: Vec<&str> = ["/", "%"].into_iter().filter(|mark| name.contains(mark)).collect();
-            if found.is_empty() {
-                return Ok(());
-            }
-            found.iter().map(|mark| format!("may not contain '{mark}'")).collect::<Vec<_>>().join(";")
-        }
+/// Refuses a name in a path that cannot be part of a key.
+pub fn check_name(info: &RequestInfo) -> Result<(), Status> {
+    let name = info.name.as_str();
+    if !is_named(info) {
+        return Ok(());
+    }
+    let faults: Vec<String> = match name {
+        "." | ".." => vec![format!("may not be '{name}'")],
+        _ => ["/", "%"]
+            .iter()
+            .filter(|mark| name.contains(**mark))
+            .map(|mark| format!("may not contain '{mark}'"))
+            .collect(),
     };
-    Err(Status::bad_request(format!("Name parameter invalid: {}: {why}", quoted(name))))
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("Name parameter invalid: {}: {}", quoted(name), faults.join(";"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Method;
+
+    /// The code with which a request is refused, 0 where it goes on.
+    fn refused(kind: &Kind, method: &Method, path: &str, headers: &[(http::HeaderName, &str)]) -> u16 {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let info = RequestInfo::parse(method, path, query);
+        let headers: HeaderMap = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        if !in_scope(kind, &info) {
+            return 404;
+        }
+        check(kind, &info, &headers).and_then(|()| check_name(&info)).map_or_else(|status| status.code, |()| 0)
+    }
+
+    #[test]
+    fn paths_have_their_methods() {
+        let (pod, node, review) =
+            (api::core::pod::kind(), api::core::node::kind(), api::authorization::localsubjectaccessreview::kind());
+        const PODS: &str = "/api/v1/namespaces/a/pods";
+        const REVIEWS: &str = "/apis/authorization.k8s.io/v1/namespaces/a/localsubjectaccessreviews";
+        let below = |path: &str, more: &str| format!("{path}{more}");
+        let patch = [(CONTENT_TYPE, PATCHES[1])];
+        let cases = [
+            (&pod, Method::GET, below(PODS, ""), 0),
+            (&pod, Method::POST, below(PODS, ""), 0),
+            (&pod, Method::DELETE, below(PODS, ""), 0),
+            (&pod, Method::PUT, below(PODS, ""), 405),
+            (&pod, Method::PATCH, below(PODS, ""), 405),
+            (&pod, Method::OPTIONS, below(PODS, ""), 405),
+            (&pod, Method::GET, below(PODS, "?watch=true&fieldSelector=metadata.name%3Da%2Fb"), 0),
+            (&pod, Method::GET, below(PODS, "/p"), 0),
+            (&pod, Method::PATCH, below(PODS, "/p"), 0),
+            (&pod, Method::POST, below(PODS, "/p"), 405),
+            (&pod, Method::GET, below(PODS, "/.."), 400),
+            (&pod, Method::GET, below(PODS, "/a%25b"), 400),
+            (&pod, Method::GET, below(PODS, "/p/nothing"), 404),
+            (&pod, Method::GET, below(PODS, "/p/status"), 0),
+            (&pod, Method::GET, below(PODS, "/p/status/more"), 404),
+            (&pod, Method::POST, below(PODS, "/p/status"), 405),
+            (&pod, Method::POST, below(PODS, "/p/binding"), 0),
+            (&pod, Method::GET, below(PODS, "/p/binding"), 405),
+            (&pod, Method::POST, below(PODS, "/p/exec"), 0),
+            (&pod, Method::PUT, below(PODS, "/p/exec"), 405),
+            (&pod, Method::POST, below(PODS, "/p/log"), 405),
+            (&pod, Method::OPTIONS, below(PODS, "/p/proxy/any/where"), 0),
+            (&pod, Method::GET, "/api/v1/pods".into(), 0),
+            (&pod, Method::POST, "/api/v1/pods".into(), 405),
+            (&pod, Method::DELETE, "/api/v1/pods".into(), 405),
+            (&pod, Method::GET, "/api/v1/pods/p".into(), 404),
+            (&node, Method::GET, "/api/v1/nodes/n".into(), 0),
+            (&node, Method::GET, "/api/v1/namespaces/a/nodes/n".into(), 404),
+            (&review, Method::POST, below(REVIEWS, ""), 0),
+            (&review, Method::GET, below(REVIEWS, ""), 405),
+            (&review, Method::GET, below(REVIEWS, "/r"), 404),
+            (&review, Method::POST, "/apis/authorization.k8s.io/v1/localsubjectaccessreviews".into(), 404),
+        ];
+        for (kind, method, path, code) in cases {
+            assert_eq!(refused(kind, &method, &path, &patch), code, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn types_are_judged_one_by_one() {
+        let pod = api::core::pod::kind();
+        let list = |accept| refused(&pod, &Method::GET, "/api/v1/pods", &[(ACCEPT, accept)]);
+        for accept in ["", "*/*", "application/json", "text/html, application/yaml;q=0.5", "a/b ,application/json;as=X"]
+        {
+            assert_eq!(list(accept), 0, "{accept}");
+        }
+        for accept in [";;;", "text/html", "application/*"] {
+            assert_eq!(list(accept), 406, "{accept}");
+        }
+        let path = "/api/v1/namespaces/a/pods/p";
+        assert_eq!(refused(&pod, &Method::GET, &format!("{path}/log"), &[(ACCEPT, "text/plain")]), 0);
+        let patch = |sent| refused(&pod, &Method::PATCH, path, &[(CONTENT_TYPE, sent)]);
+        assert_eq!(patch("application/json-patch+json; charset=utf-8"), 0);
+        for sent in ["", "application/json", "application/apply-patch+json"] {
+            assert_eq!(patch(sent), 415, "{sent}");
+        }
+    }
 }

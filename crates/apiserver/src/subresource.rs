@@ -1,16 +1,15 @@
 //! Subresources with a behaviour of their own, and the reviews that are never stored.
 
+mod reviews;
+
 use std::sync::Arc;
 
-use apimachinery::kind::Write;
-use apimachinery::{Map, RulesCx, SmolStr, Status, Value};
+use apimachinery::{Map, SmolStr, Status, Value};
 use engine::{Cx, Target, User, WriteOptions};
 
 use crate::authn::service_account::{DEFAULT_SECONDS, Wanted};
-use crate::authz::Decision;
 use crate::options;
 use crate::pipeline::Request;
-use crate::request::RequestInfo;
 use crate::resource;
 use crate::respond::{Form, Presenter, Response, View};
 use crate::server::ApiServer;
@@ -82,63 +81,25 @@ pub async fn post(
         }
         ("", "pods", "eviction") => crate::eviction::evict(server, cx, target, &body, options).await,
         ("", "serviceaccounts", "token") => token(server, cx, target, body).await,
-        ("authentication.k8s.io", "tokenreviews", "") => token_review(server, body).await,
-        ("authentication.k8s.io", "selfsubjectreviews", "") => Ok(self_review(cx, body)),
+        ("authentication.k8s.io", "tokenreviews", "") => reviews::token_review(server, body).await,
+        ("authentication.k8s.io", "selfsubjectreviews", "") => Ok(reviews::self_review(cx, body)),
         ("authorization.k8s.io", "selfsubjectaccessreviews", "") => {
             let user = User::clone(&cx.user);
-            let body = checked(server, cx, target, body)?;
-            Ok(access_review(server, &user, body).await)
+            let body = reviews::checked(server, cx, target, body)?;
+            Ok(reviews::access_review(server, &user, body).await)
         }
         ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
-            let body = checked(server, cx, target, body)?;
-            let user = reviewed_user(&body);
-            Ok(access_review(server, &user, body).await)
+            let body = reviews::checked(server, cx, target, body)?;
+            let user = reviews::reviewed_user(&body);
+            Ok(reviews::access_review(server, &user, body).await)
         }
-        ("authorization.k8s.io", "selfsubjectrulesreviews", "") => Ok(rules_review(server, cx, body)),
+        ("authorization.k8s.io", "selfsubjectrulesreviews", "") => Ok(reviews::rules_review(server, cx, body)),
         (_, resource, subresource) => Err(Status::new(
             501,
             "NotImplemented",
             format!("{resource}/{subresource} is not served by this version of Skiff"),
         )),
     }
-}
-
-/// A question about access by the rules of its kind. Upstream's refusals do not say which kind.
-fn checked(server: &ApiServer, cx: &Cx, target: &Target, mut body: Value) -> Result<Value, Status> {
-    if target.kind.namespaced {
-        let metadata = crate::tree::map_mut(&mut body, &["metadata"]);
-        match metadata.get("namespace").and_then(Value::as_str).unwrap_or_default() {
-            "" => {
-                metadata.insert("namespace", target.namespace.clone());
-            }
-            said if said == target.namespace => {}
-            _ => {
-                return Err(Status::bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request",
-                ));
-            }
-        }
-    }
-    let rules = RulesCx {
-        now: server.clock.now(),
-        user: &cx.user.name,
-        user_uid: &cx.user.uid,
-        user_groups: &cx.user.groups,
-        user_extra: &cx.user.extra,
-        namespace: &target.namespace,
-        subresource: &target.subresource,
-        dry_run: false,
-    };
-    let (mut errors, mut warnings) = (apimachinery::Errors::new(), Vec::new());
-    if let Some(write) = target.kind.hooks.write {
-        let written = write(&mut body, Write::Create, &rules, &mut errors, &mut warnings);
-        written.map_err(|malformed| Status::bad_request(malformed.to_string()))?;
-    }
-    if errors.is_empty() {
-        return Ok(body);
-    }
-    let kind = apimachinery::GroupKind { group: target.kind.group.as_ref().into(), kind: "".into() };
-    Err(Status::invalid(&kind, "", &errors))
 }
 
 /// Gives a pod its node.
@@ -356,153 +317,4 @@ async fn get(server: &ApiServer, cx: &Cx, resource: &str, namespace: &str, name:
         .ok_or_else(|| Status::internal(format!("{resource} are not served")))?;
     let target = Target { kind, namespace: namespace.into(), name: name.into(), subresource: Default::default() };
     server.engine.get(cx, &target).await?.tree()
-}
-
-fn user_tree(user: &User) -> Value {
-    let mut map = Map::new();
-    map.insert("username", user.name.clone());
-    if !user.uid.is_empty() {
-        map.insert("uid", user.uid.clone());
-    }
-    let strings = |list: &[SmolStr]| Value::List(list.iter().cloned().map(Value::String).collect());
-    map.insert("groups", strings(&user.groups));
-    if !user.extra.is_empty() {
-        map.insert("extra", user.extra.iter().map(|(k, v)| (k.clone(), strings(v))).collect::<Map>());
-    }
-    Value::Map(map)
-}
-
-async fn token_review(server: &ApiServer, mut body: Value) -> Result<Value, Status> {
-    let token = body.str_at(&["spec", "token"]).unwrap_or_default().to_string();
-    let audiences: Vec<String> = body
-        .at(&["spec", "audiences"])
-        .and_then(Value::as_list)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|a| a.as_str().map(str::to_string))
-        .collect();
-    if token.is_empty() {
-        return Err(Status::bad_request("token is required for TokenReview in authentication"));
-    }
-    let mut status = Map::new();
-    match server.authenticator.tokens.authenticate(&token, &audiences).await {
-        Ok(mut user) => {
-            user.groups.retain(|g| g != crate::authn::AUTHENTICATED);
-            user.groups.push(crate::authn::AUTHENTICATED.into());
-            status.insert("authenticated", true);
-            status.insert("user", user_tree(&user));
-            let shown = if audiences.is_empty() { server.authenticator.tokens.audiences().to_vec() } else { audiences };
-            status.insert("audiences", shown.into_iter().map(Value::from).collect::<Vec<_>>());
-        }
-        Err(why) => {
-            status.insert("user", Map::new());
-            status.insert("error", format!("[invalid bearer token, {why}]"));
-        }
-    }
-    if let Some(map) = body.as_map_mut() {
-        map.insert("status", status);
-    }
-    Ok(body)
-}
-
-fn self_review(cx: &Cx, mut body: Value) -> Value {
-    let mut status = Map::new();
-    status.insert("userInfo", user_tree(&cx.user));
-    if let Some(map) = body.as_map_mut() {
-        map.insert("status", status);
-    }
-    body
-}
-
-fn reviewed_user(body: &Value) -> User {
-    let spec = body.get("spec").cloned().unwrap_or_default();
-    let strings = |v: Option<&Value>| -> Vec<SmolStr> {
-        v.and_then(Value::as_list).unwrap_or_default().iter().filter_map(|g| g.as_str().map(SmolStr::new)).collect()
-    };
-    User {
-        name: spec.str_at(&["user"]).unwrap_or_default().into(),
-        uid: spec.str_at(&["uid"]).unwrap_or_default().into(),
-        groups: strings(spec.get("groups")),
-        extra: spec
-            .get("extra")
-            .and_then(Value::as_map)
-            .map(|m| m.iter().map(|(k, v)| (k.clone(), strings(Some(v)))).collect())
-            .unwrap_or_default(),
-    }
-}
-
-async fn access_review(server: &ApiServer, user: &User, mut body: Value) -> Value {
-    let mut info = RequestInfo::default();
-    let text = |path: &[&str]| SmolStr::new(body.str_at(path).unwrap_or_default());
-    if body.at(&["spec", "resourceAttributes"]).is_some_and(Value::is_map) {
-        let attribute = |key: &str| text(&["spec", "resourceAttributes", key]);
-        info.is_resource = true;
-        info.verb = attribute("verb");
-        info.group = attribute("group");
-        info.version = attribute("version");
-        info.namespace = attribute("namespace");
-        info.resource = attribute("resource");
-        info.subresource = attribute("subresource");
-        info.name = attribute("name");
-    } else {
-        info.path = text(&["spec", "nonResourceAttributes", "path"]).to_string();
-        info.verb = text(&["spec", "nonResourceAttributes", "verb"]);
-    }
-    let mut status = Map::new();
-    match server.authorizer.authorize(user, &info).await {
-        Decision::Allow => {
-            status.insert("allowed", true);
-        }
-        Decision::Deny(why) => {
-            status.insert("allowed", false);
-            if !why.is_empty() {
-                status.insert("reason", why);
-            }
-        }
-    }
-    if let Some(map) = body.as_map_mut() {
-        map.insert("status", status);
-    }
-    body
-}
-
-fn rules_review(server: &ApiServer, cx: &Cx, mut body: Value) -> Value {
-    let namespace = body.str_at(&["spec", "namespace"]).unwrap_or_default().to_string();
-    let strings = |list: &[SmolStr]| Value::List(list.iter().cloned().map(Value::String).collect());
-    let (mut resources, mut urls) = (Vec::new(), Vec::new());
-    if cx.user.groups.iter().any(|g| g == crate::authz::MASTERS) {
-        let star = || Value::List(vec!["*".into()]);
-        resources.push(Value::Map(
-            [("verbs", star()), ("apiGroups", star()), ("resources", star())]
-                .map(|(k, v)| (k.into(), v))
-                .into_iter()
-                .collect(),
-        ));
-        urls.push(Value::Map(
-            [("verbs", star()), ("nonResourceURLs", star())].map(|(k, v)| (k.into(), v)).into_iter().collect(),
-        ));
-    }
-    for rule in server.authorizer.rules_for(&cx.user, &namespace) {
-        let mut map = Map::new();
-        map.insert("verbs", strings(&rule.verbs));
-        if rule.urls.is_empty() {
-            map.insert("apiGroups", strings(&rule.groups));
-            map.insert("resources", strings(&rule.resources));
-            if !rule.names.is_empty() {
-                map.insert("resourceNames", strings(&rule.names));
-            }
-            resources.push(Value::Map(map));
-        } else {
-            map.insert("nonResourceURLs", strings(&rule.urls));
-            urls.push(Value::Map(map));
-        }
-    }
-    let mut status = Map::new();
-    status.insert("resourceRules", resources);
-    status.insert("nonResourceRules", urls);
-    status.insert("incomplete", false);
-    if let Some(map) = body.as_map_mut() {
-        map.insert("status", status);
-    }
-    body
 }

@@ -1,5 +1,6 @@
 //! Bytes to object: strictness, normalisation, pruning, defaults.
 
+use apimachinery::quote::quoted;
 use apimachinery::{Kind, Status, Value, codec, defaults, prune};
 
 use crate::cx::Cx;
@@ -69,7 +70,7 @@ fn finish(
     let unknown = prune::unknown_fields(tree, &kind.schema);
     for path in unknown {
         // Those that the parser met stand already where it met them.
-        let problem = format!("unknown field {path:?}");
+        let problem = format!("unknown field {}", quoted(&path));
         if !problems.contains(&problem) {
             problems.push(problem);
         }

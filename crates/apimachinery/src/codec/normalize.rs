@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Error;
 use crate::quantity::Quantity;
+use crate::quote::quoted;
 use crate::schema::{Struct, Type};
 use crate::time::{Duration, parse_rfc3339, rfc3339, rfc3339_micro};
 use crate::value::{Map, Value};
@@ -180,7 +181,7 @@ fn leaf(value: &mut Value, ty: &Type, place: &Place<'_>) -> Result<(), Error> {
         Type::Duration => match value {
             Value::String(text) => match Duration::parse(text) {
                 Some(duration) => *value = Value::from(duration.to_string()),
-                None => return Err(Error::new(format!("time: invalid duration {text:?}"))),
+                None => return Err(Error::new(format!("time: invalid duration {}", quoted(text)))),
             },
             other => return Err(place.mismatch(other, "string")),
         },

@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::{Error, MAX_DEPTH};
 use crate::kind::Kind;
+use crate::quote;
 use crate::schema::Struct;
 use crate::value::{Map, Value};
 
@@ -33,7 +34,7 @@ pub fn parse_reporting(bytes: &[u8], problems: &mut Vec<String>) -> Result<Value
         repeated.sort_by_key(|(line, _)| *line);
         let mut problem = "yaml: unmarshal errors:".to_string();
         for (line, key) in repeated.iter().take(MAX_NAMED) {
-            let _ = write!(problem, "\n  line {line}: key {key:?} already set in map");
+            let _ = write!(problem, "\n  line {line}: key {} already set in map", quote::quoted(key));
         }
         problems.push(problem);
     }
@@ -44,7 +45,9 @@ pub fn parse_reporting(bytes: &[u8], problems: &mut Vec<String>) -> Result<Value
 pub fn parse_strict(bytes: &[u8], schema: &Struct, problems: &mut Vec<String>) -> Result<Value, Error> {
     let tree = parse_reporting(bytes, problems)?;
     if !schema.name.is_empty() {
-        problems.extend(crate::prune::unknown_fields(&tree, schema).iter().map(|p| format!("unknown field {p:?}")));
+        problems.extend(
+            crate::prune::unknown_fields(&tree, schema).iter().map(|p| format!("unknown field {}", quote::quoted(p))),
+        );
     }
     Ok(tree)
 }

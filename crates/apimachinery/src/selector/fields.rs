@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 
 use super::SelectorError;
 use crate::kind::Kind;
+use crate::quote::quoted;
 use crate::value::Value;
 
 /// Terms that must all hold.
@@ -51,7 +52,10 @@ impl FieldSelector {
                 let field = &term.field;
                 // Kinds without selectable fields of their own say which they have.
                 return Err(SelectorError(if kind.selectable.is_empty() && kind.protobuf {
-                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                    format!(
+                        "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                        quoted(field)
+                    )
                 } else {
                     format!("field label not supported: {field}")
                 }));

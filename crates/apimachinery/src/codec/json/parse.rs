@@ -4,6 +4,7 @@ use smol_str::SmolStr;
 
 use crate::codec::{Error, MAX_DEPTH};
 use crate::lookup::find_field;
+use crate::quote::quoted;
 use crate::schema::{Struct, Type};
 use crate::value::{Map, Value};
 
@@ -159,7 +160,7 @@ impl Parser<'_> {
     }
 
     fn report(&mut self, what: &str, trail: &Trail<'_>) {
-        let problem = format!("{what} field {:?}", trail.text());
+        let problem = format!("{what} field {}", quoted(&trail.text()));
         if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
