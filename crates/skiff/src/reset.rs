@@ -380,6 +380,7 @@ mod tests {
         folder.will_make(made).unwrap();
         drop(folder);
         let own = Hierarchy::open(path("pki")).unwrap();
+        own.prepare().unwrap();
         let other = Hierarchy::open(root.join("other")).unwrap();
         fs::create_dir_all(root.join("etc/skiff")).unwrap();
         fs::create_dir_all(root.join("log")).unwrap();

@@ -92,9 +92,9 @@ fn a_running_servers_backup_becomes_a_cluster_on_another_machine() {
     assert_eq!(names(folder.path()), ["backup", "data"], "something stayed");
     let other = |name: &&String| !name.starts_with("store/");
     let secrets: Vec<&str> = manifest.files.iter().filter(other).map(String::as_str).collect();
-    let wanted = ["pki/client-ca.pem", "pki/front-proxy-ca.pem", "pki/secrets.key", "pki/server-ca.pem"];
+    let wanted = ["pki/client-ca.pem", "pki/front-proxy-ca.pem", "pki/server-ca.pem", "pki/service-account.pem"];
     assert_eq!(secrets[..4], wanted);
-    assert_eq!(secrets[4..], ["pki/service-account.pem", "token", "sealing-keys"]);
+    assert_eq!(secrets[4..], ["token", "sealing-keys"]);
     let content = fs::read(&file).unwrap();
     for secret in ["PRIVATE KEY", "/registry/", "sealing-keys"] {
         assert!(!content.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} can be read");
