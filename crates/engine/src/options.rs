@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use apimachinery::{Kind, SmolStr, Value};
+use apimachinery::{Kind, RulesCx, SmolStr, Value};
+
+use crate::cx::Cx;
 
 /// What a request is about.
 #[derive(Clone, Debug)]
@@ -14,6 +16,22 @@ pub struct Target {
     /// Empty for lists and creates.
     pub name: SmolStr,
     pub subresource: SmolStr,
+}
+
+impl Target {
+    /// What a kind's own rules may know of a request. `now` is the wall clock, in seconds since 1970 and nanoseconds.
+    pub fn rules<'a>(&'a self, cx: &'a Cx, now: (i64, u32)) -> RulesCx<'a> {
+        RulesCx {
+            now,
+            user: &cx.user.name,
+            user_uid: &cx.user.uid,
+            user_groups: &cx.user.groups,
+            user_extra: &cx.user.extra,
+            namespace: &self.namespace,
+            subresource: &self.subresource,
+            dry_run: false,
+        }
+    }
 }
 
 /// How unknown and duplicate fields are treated.

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use apimachinery::kind::{Action, Generation, Write};
 use apimachinery::quote::quoted;
-use apimachinery::{
-    Errors, GroupKind, GroupResource, Kind, Path, RulesCx, SmolStr, Status, Value, apply, patch, validate,
-};
+use apimachinery::{Errors, GroupKind, GroupResource, Kind, Path, SmolStr, Status, Value, apply, patch, validate};
 use store::{Compare, Op, Txn};
 
 use crate::Engine;
@@ -599,16 +597,7 @@ impl Engine {
         let kind = &target.kind;
         let mut errors = Errors::new();
         let mut warnings = Vec::new();
-        let rules = RulesCx {
-            now: self.clock.now(),
-            user: &cx.user.name,
-            user_uid: &cx.user.uid,
-            user_groups: &cx.user.groups,
-            user_extra: &cx.user.extra,
-            namespace: &target.namespace,
-            subresource: &target.subresource,
-            dry_run: false,
-        };
+        let rules = target.rules(cx, self.clock.now());
         if let Some(write) = kind.hooks.write {
             let what = match old {
                 None => Write::Create,

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 /// The key whose holder leads.
 const LEADER: &[u8] = b"/skiff/leader";
-/// How long a leader that says nothing keeps its place.
-const LEASE: Duration = Duration::from_secs(15);
+/// How long a server that says nothing keeps its place.
+pub const LEASE: Duration = Duration::from_secs(15);
 /// How long it works without having been heard: less, so that two never lead at once.
 const SURE: Duration = Duration::from_secs(10);
 /// How often it says that it is there.
-const BEAT: Duration = Duration::from_secs(4);
+pub const BEAT: Duration = Duration::from_secs(4);
 
 /// A server's part in choosing who leads.
 pub struct Leadership {

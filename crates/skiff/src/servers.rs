@@ -4,18 +4,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use store::{Error, Grant, KeyRange, Op, RangeRequest, Store, Txn, WatchRequest};
 use tokio::time::Instant;
 
+use crate::leader::{BEAT, LEASE};
+
 /// Under this prefix are the addresses of the servers that live, `ADDRESS:PORT`.
 const SERVERS: &[u8] = b"/skiff/servers/";
-/// How long a server that says nothing is taken for alive.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often it says that it is there.
-const BEAT: Duration = Duration::from_secs(4);
 
 /// A server among those of its datastore.
 pub struct Servers {
@@ -113,6 +110,8 @@ impl Servers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use store::LocalStore;
 
     use super::*;

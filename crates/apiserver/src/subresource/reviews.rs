@@ -1,7 +1,7 @@
 //! Reviews: whose token it is, who the caller is, and what someone may do.
 
 use apimachinery::kind::Write;
-use apimachinery::{Map, RulesCx, SmolStr, Status, Value};
+use apimachinery::{Map, SmolStr, Status, Value};
 use engine::{Cx, Target, User};
 
 use crate::authz::Decision;
@@ -24,16 +24,7 @@ pub(super) fn checked(server: &ApiServer, cx: &Cx, target: &Target, mut body: Va
             }
         }
     }
-    let rules = RulesCx {
-        now: server.clock.now(),
-        user: &cx.user.name,
-        user_uid: &cx.user.uid,
-        user_groups: &cx.user.groups,
-        user_extra: &cx.user.extra,
-        namespace: &target.namespace,
-        subresource: &target.subresource,
-        dry_run: false,
-    };
+    let rules = target.rules(cx, server.clock.now());
     let (mut errors, mut warnings) = (apimachinery::Errors::new(), Vec::new());
     if let Some(write) = target.kind.hooks.write {
         let written = write(&mut body, Write::Create, &rules, &mut errors, &mut warnings);

@@ -74,12 +74,8 @@ pub struct Backup {
     /// The file to write.
     #[arg(required = true)]
     file: Option<PathBuf>,
-    /// Take the data folder from this file of the server.
-    #[arg(long, env = "SKIFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data folder of the server.
-    #[arg(long, env = "SKIFF_DATA_DIR", value_name = "FOLDER", default_value = "/var/lib/skiff")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    own: super::DataFolder,
     #[command(flatten)]
     secret: SecretOptions,
 }
@@ -104,11 +100,11 @@ impl Backup {
             return Ok(ExitCode::SUCCESS);
         }
         let file = self.file.context("name the file to write")?;
-        folder::check_access(&self.data_dir)?;
+        folder::check_access(&self.own.data_dir)?;
         let secret = self.secret.read(true)?;
         let manifest = super::block_on(async {
-            let snapshot = storage::Snapshot::take(&self.data_dir).await?;
-            backup::write(&self.data_dir, snapshot.folder(), &file, &secret, Stretch::default())
+            let snapshot = storage::Snapshot::take(&self.own.data_dir).await?;
+            backup::write(&self.own.data_dir, snapshot.folder(), &file, &secret, Stretch::default())
         })?;
         println!("{} is written: {}", file.display(), described(&manifest));
         Ok(ExitCode::SUCCESS)
@@ -124,12 +120,8 @@ fn described(manifest: &backup::Manifest) -> String {
 pub struct Restore {
     /// The backup, or the folder of a checkpoint.
     file: PathBuf,
-    /// Take the data folder from this file of the server.
-    #[arg(long, env = "SKIFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data folder; with a backup it must hold no cluster yet.
-    #[arg(long, env = "SKIFF_DATA_DIR", value_name = "FOLDER", default_value = "/var/lib/skiff")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    own: super::DataFolder,
     #[command(flatten)]
     secret: SecretOptions,
 }
@@ -137,18 +129,18 @@ pub struct Restore {
 impl Restore {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         super::log();
-        folder::check_access(&self.data_dir)?;
+        folder::check_access(&self.own.data_dir)?;
         if self.file.is_dir() {
-            let (aside, revision) = backup::restore_checkpoint(&self.file, &self.data_dir)?;
+            let (aside, revision) = backup::restore_checkpoint(&self.file, &self.own.data_dir)?;
             println!("the checkpoint is in place; the store goes on at revision {revision}");
             if let Some(aside) = aside {
                 println!("what was there is kept in {}; remove it when all is well", aside.display());
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let (manifest, revision) = backup::restore(&self.file, &self.data_dir, &self.secret.read(false)?)?;
+        let (manifest, revision) = backup::restore(&self.file, &self.own.data_dir, &self.secret.read(false)?)?;
         println!("restored {}; the store goes on at revision {revision}", described(&manifest));
-        println!("start it with: skiff server --data-dir {}", self.data_dir.display());
+        println!("start it with: skiff server --data-dir {}", self.own.data_dir.display());
         Ok(ExitCode::SUCCESS)
     }
 }

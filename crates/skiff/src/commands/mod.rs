@@ -12,7 +12,20 @@ mod server;
 mod shim;
 mod status;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Whose data folder a command is about.
+#[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
+pub struct DataFolder {
+    /// Take the data folder from this file of the server or agent.
+    #[arg(long, env = "SKIFF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder of the server or agent.
+    #[arg(long, env = "SKIFF_DATA_DIR", value_name = "FOLDER", default_value = "/var/lib/skiff")]
+    pub data_dir: PathBuf,
+}
 
 #[derive(clap::Subcommand)]
 pub enum Command {

@@ -1,7 +1,6 @@
 //! `skiff reset`: ends a server or agent and removes all that it made.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::ensure;
@@ -11,12 +10,8 @@ use crate::reset;
 /// End the server or agent of this machine with all its pods, and remove everything that it made.
 #[derive(clap::Args)]
 pub struct Reset {
-    /// Take the data folder from this file of the server or agent.
-    #[arg(long, env = "SKIFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data folder of the server or agent.
-    #[arg(long, env = "SKIFF_DATA_DIR", value_name = "FOLDER", default_value = "/var/lib/skiff")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    own: super::DataFolder,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
@@ -25,8 +20,8 @@ pub struct Reset {
 impl Reset {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         super::log();
-        let Some(target) = reset::Target::find(&self.data_dir)? else {
-            println!("there is nothing in {}", self.data_dir.display());
+        let Some(target) = reset::Target::find(&self.own.data_dir)? else {
+            println!("there is nothing in {}", self.own.data_dir.display());
             return Ok(ExitCode::SUCCESS);
         };
         if !self.yes {

@@ -86,6 +86,7 @@ impl Cluster {
     }
 
     /// Stops a member in its tracks, or lets it go on: its connections stay open and say nothing, as in a partition.
+    // Each test that starts members is compiled with this file, and not all freeze one.
     #[allow(dead_code)]
     pub fn freeze(&self, n: usize, frozen: bool) {
         use nix::sys::signal::{Signal, kill};
